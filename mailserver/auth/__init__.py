@@ -1,0 +1,1 @@
+"""Who are you: users, passwords, SASL, throttling. Knows no protocol."""

@@ -1,0 +1,1 @@
+"""Settings: what may be set (schema), and how a TOML file becomes settings (load)."""

@@ -1,0 +1,1 @@
+"""Where an accepted message goes: router, targets, local delivery."""

@@ -1,0 +1,1 @@
+"""IMAP: framer, grammar, table, session, view, commands, responses."""

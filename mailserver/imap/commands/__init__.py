@@ -1,0 +1,1 @@
+"""What a command does: one file per family, same names as in grammar."""

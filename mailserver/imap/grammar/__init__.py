@@ -1,0 +1,1 @@
+"""Whole commands to dataclasses. Pure: no socket, no store, no clock."""

@@ -1,0 +1,1 @@
+"""Octets, threads, TLS and processes. Knows no protocol."""

@@ -1,0 +1,1 @@
+"""Running it: command line, logs, metrics, HTTP, doctor."""

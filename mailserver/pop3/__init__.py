@@ -1,0 +1,1 @@
+"""POP3: table, session, commands, errors."""

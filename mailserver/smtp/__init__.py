@@ -1,0 +1,1 @@
+"""SMTP: grammar, data, table, session, replies, commands, errors."""

@@ -1,0 +1,1 @@
+"""What an SMTP command does: one file per family."""

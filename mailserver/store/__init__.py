@@ -1,0 +1,1 @@
+"""The store: mail on disk, and what is known about it."""

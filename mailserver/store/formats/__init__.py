@@ -1,0 +1,1 @@
+"""How a mailbox lies on disk: the truth."""

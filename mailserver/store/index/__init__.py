@@ -1,0 +1,1 @@
+"""The SQLite index: a cache of what the files say."""

@@ -1,0 +1,1 @@
+"""The embeddable server and the pytest plugin."""
