@@ -101,6 +101,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
         Raises `OSError` with the address in its text.
         """
         if not self._listeners:
+            self.addresses.clear()
             try:
                 for endpoint in self.options.endpoints:
                     self._bind_one(endpoint)
