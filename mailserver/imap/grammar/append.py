@@ -1,4 +1,4 @@
-"""APPEND (one message or many) and REPLACE; whole commands, and their beginnings while a literal waits for its answer."""
+"""APPEND (one message or many) and REPLACE: whole, and their beginnings while a literal waits for its answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, STATUS.
 
-NAMESPACE, UNSELECT, CLOSE and CHECK are `anystate.nothing`. Names of mailboxes are octets as sent: which codec they are in
-depends on UTF8=ACCEPT, which the session knows.
+NAMESPACE, UNSELECT, CLOSE and CHECK are `anystate.nothing`. Names of mailboxes are octets as sent: which
+codec they are in depends on UTF8=ACCEPT, which the session knows.
 """
 
 from __future__ import annotations
