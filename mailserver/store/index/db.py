@@ -8,6 +8,7 @@ fails an operation on mail.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -99,7 +100,8 @@ class Index:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        if not os.path.exists(self._path):
+            self._make_file()
         inode = os.stat(self._path).st_ino
         db = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
@@ -111,6 +113,17 @@ class Index:
             raise
         self._db, self._inode = db, inode
         return db
+
+    def _make_file(self) -> None:
+        """An empty file, without the log of a removed one beside it: SQLite would replay that into the new one."""
+        with open(self._path + ".lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.exists(self._path):
+                return
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path + suffix)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -130,9 +143,8 @@ class Index:
     def _discard(self, cause: Exception) -> None:
         self._close()
         _log.warning("index-rebuilt", path=self._path, cause=str(cause))
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path + suffix)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
     def _close(self) -> None:
         db, self._db = self._db, None
