@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from enum import Enum
 
 
@@ -34,3 +37,27 @@ class StoreError(Exception):
         super().__init__(text or kind.value)
         self.kind = kind
         self.text = text or kind.value
+
+
+_BY_ERRNO = {
+    errno.ENOSPC: (Kind.TEMPORARY, "the disk is full"),
+    errno.EDQUOT: (Kind.NO_QUOTA, "the disk quota is used up"),
+    errno.EACCES: (Kind.NO_PERMISSION, "the server may not do this to the mailbox"),
+    errno.EPERM: (Kind.NO_PERMISSION, "the server may not do this to the mailbox"),
+    errno.EROFS: (Kind.READ_ONLY, "the mail is on a read-only file system"),
+    errno.ENOENT: (Kind.NOT_FOUND, "the mailbox is gone"),
+    errno.ENOTDIR: (Kind.NOT_FOUND, "the mailbox is gone"),
+    errno.ENAMETOOLONG: (Kind.BAD_NAME, "the mailbox name is too long"),
+    errno.EMFILE: (Kind.TEMPORARY, "the server has too many files open"),
+    errno.ENFILE: (Kind.TEMPORARY, "the machine has too many files open"),
+}
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError; what is not known to be lasting is temporary."""
+    try:
+        yield
+    except OSError as error:
+        kind, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
+        raise StoreError(kind, text) from error

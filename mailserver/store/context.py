@@ -1,0 +1,22 @@
+"""What the mailboxes of one account share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mailserver.store.counters import Counters
+from mailserver.store.index.db import Index
+from mailserver.store.watch import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Handed by an account to each of its mailboxes."""
+
+    index: Index
+    counters: Counters
+    watcher: Watcher
+    sync: bool  # durability strict: fsync before a promise
+    new_uidvalidity: Callable[[], int]
+    max_keywords: int = 500  # per mailbox; a client that makes one per message must not grow every file name table

@@ -1,0 +1,1 @@
+"""Maildir++ as Dovecot keeps it: file names, dovecot-uidlist, dovecot-keywords, the folder itself."""

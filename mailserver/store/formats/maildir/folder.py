@@ -1,0 +1,165 @@
+"""One Maildir folder as a directory: list, rename, link, unlink, sync. Knows no UID and no index."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from mailserver.store.formats.maildir import keywords, uidlist
+from mailserver.store.formats.maildir.filename import base_of
+from mailserver.store.lane import LANE
+
+LOCK_NAME = "mailserver.lock"
+_PARTS = ("cur", "new", "tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be unchanged for a folder to be unchanged: times of the directories, identity of the lists."""
+
+    cur: int
+    new: int
+    uidlist: uidlist.Signature | None
+    keywords: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What the file system says of a message file."""
+
+    size: int
+    mtime: int
+
+
+class MaildirFolder:
+    """``path`` is the directory that holds ``cur``, ``new`` and ``tmp``."""
+
+    def __init__(self, path: str, *, sync: bool) -> None:
+        self.path = path
+        self.sync = sync
+        self.cur = path + "/cur"
+        self.new = path + "/new"
+        self.uidlist_path = f"{path}/{uidlist.NAME}"
+        self.keywords_path = f"{path}/{keywords.NAME}"
+        self.lock_path = f"{path}/{LOCK_NAME}"
+        self._syncs = {"cur": GroupSync(self.cur), "new": GroupSync(self.new)}
+        self._list_sync = GroupSync(self.uidlist_path)
+
+    def exists(self) -> bool:
+        """Whether it is a folder: ``cur`` makes it one."""
+        return os.path.isdir(self.cur)
+
+    def make(self, *, top: bool) -> None:
+        """Make the directories; a folder below the top is marked with ``maildirfolder``, as Maildir++ asks."""
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        for part in _PARTS:
+            os.makedirs(f"{self.path}/{part}", mode=0o700, exist_ok=True)
+        if not top:
+            os.close(os.open(f"{self.path}/maildirfolder", os.O_WRONLY | os.O_CREAT, 0o600))
+        if self.sync:
+            sync_path(self.path)
+            sync_path(os.path.dirname(self.path))
+
+    def fingerprint(self) -> Fingerprint:
+        """As it is now; FileNotFoundError when the folder is gone."""
+        with LANE:
+            cur = os.stat(self.cur).st_mtime_ns
+            new = os.stat(self.new).st_mtime_ns
+            listed = uidlist.sign(self.uidlist_path)
+            try:
+                words = os.stat(self.keywords_path).st_mtime_ns
+            except FileNotFoundError:
+                words = 0
+        return Fingerprint(cur, new, listed, words)
+
+    def list(self) -> list[str]:
+        """Every message file as ``cur/NAME`` or ``new/NAME``. ``new`` first: a file moved meanwhile is seen twice,
+        not never."""
+        names = ["new/" + n for n in os.listdir(self.new) if not n.startswith(".")]
+        names += ["cur/" + n for n in os.listdir(self.cur) if not n.startswith(".")]
+        return names
+
+    def facts(self, file: str) -> FileFacts | None:
+        """Size and time of a message file, None when it is gone or no regular file."""
+        try:
+            st = os.stat(f"{self.path}/{file}")
+        except FileNotFoundError:
+            return None
+        if st.st_mode & 0o170000 != 0o100000:
+            return None
+        return FileFacts(st.st_size, int(st.st_mtime))
+
+    def rename(self, old: str, new: str) -> bool:
+        """Rename a message file within the folder; False when it is gone."""
+        try:
+            os.rename(f"{self.path}/{old}", f"{self.path}/{new}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def unlink(self, file: str) -> bool:
+        """Remove a message file; False when it is gone already."""
+        try:
+            os.unlink(f"{self.path}/{file}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def locate(self, file: str) -> str | None:
+        """The present name of a message whose file was ``file``: another program may have changed its flags."""
+        base = base_of(file)
+        return next((n for n in self.list() if base_of(n) == base), None)
+
+    def sync_directory(self, part: str) -> None:
+        """Make the names in ``cur`` or ``new`` durable; concurrent calls share one fsync."""
+        if self.sync:
+            self._syncs[part].sync()
+
+    def sync_uidlist(self) -> None:
+        """Make the appended lines durable; concurrent calls share one fsync."""
+        if self.sync:
+            self._list_sync.sync()
+
+
+def sync_path(path: str) -> None:
+    """fsync a file or directory by name."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class GroupSync:
+    """An fsync shared by all who ask while one runs: the next one covers everybody who came meanwhile."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._condition = threading.Condition()
+        self._begun = 0
+        self._ended = 0
+        self._running = False
+
+    def sync(self) -> None:
+        """Return when an fsync that began after this call has ended. OSError from it is everybody's."""
+        with self._condition:
+            wanted = self._begun + 1
+            while self._ended < wanted:
+                if not self._running:
+                    self._run()
+                else:
+                    self._condition.wait()
+
+    def _run(self) -> None:
+        self._running = True
+        self._begun += 1
+        mine = self._begun
+        self._condition.release()
+        try:
+            sync_path(self._path)
+        finally:
+            self._condition.acquire()
+            self._running = False
+            self._condition.notify_all()
+        self._ended = mine

@@ -1,0 +1,38 @@
+"""``dovecot-keywords``: which keyword each letter ``a`` to ``z`` in file names stands for.
+
+Lines ``<position> <keyword>``, position 0 for ``a``. A keyword keeps its letter for ever; compared without regard to
+case, the first spelling stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from mailserver.store.formats.maildir.filename import KEYWORD_LETTERS
+
+NAME = "dovecot-keywords"
+_LINE = re.compile(rb"^(\d{1,4}) ([^\s]+)$", re.M)
+
+
+def read(path: str) -> tuple[str, ...]:
+    """The keywords in the order of their positions; a position without a line is an empty string."""
+    try:
+        with open(path, "rb") as f:
+            data = f.read(1 << 20)
+    except FileNotFoundError:
+        return ()
+    found = {int(m[1]): m[2].decode("utf-8", "replace") for m in _LINE.finditer(data)}
+    return tuple(found.get(i, "") for i in range(max(found, default=-1) + 1))
+
+
+def write(path: str, keywords: tuple[str, ...], *, sync: bool) -> None:
+    """Write those that have a letter; the file is replaced by rename."""
+    temporary = path + ".tmp"
+    lines = "".join(f"{i} {word}\n" for i, word in enumerate(keywords[: len(KEYWORD_LETTERS)]) if word)
+    with open(temporary, "wb", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+        f.write(lines.encode())
+        f.flush()
+        if sync:
+            os.fsync(f.fileno())
+    os.rename(temporary, path)

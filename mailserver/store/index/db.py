@@ -1,0 +1,353 @@
+"""The index of one account: SQLite, one handle per process, used under the lane.
+
+A cache and nothing more. Whatever goes wrong with it (deleted, truncated, made by another version, disk full) is said
+once in the log, the file is made anew, and callers are told "not known" until the files have filled it again. It never
+fails an operation on mail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mailserver.ops import log as logging
+from mailserver.store.index.schema import TABLES, VERSION
+from mailserver.store.lane import LANE
+from mailserver.store.model.message import Message
+from mailserver.store.model.numbers import ModSeq, Uid
+
+_log = logging.get("store")
+_COLUMNS = "uid, modseq, file, flags, keywords, internaldate, size, vsize, savedate"
+_BUSY_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRow:
+    """What the index knows of a folder as a whole. ``fingerprint`` is opaque here: plain numbers as JSON."""
+
+    uidvalidity: int
+    uidnext: int
+    highestmodseq: int
+    first_recent: int
+    rev: int
+    keywords: tuple[str, ...]
+    fingerprint: str
+    scanned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened after a revision, as other processes wrote it."""
+
+    row: FolderRow
+    messages: list[Message]
+    expunged: list[int]
+
+
+_keyword_sets: dict[str, frozenset[str]] = {}
+
+
+def keyword_set(words: str) -> frozenset[str]:
+    """Space-separated keywords as a set; equal ones are the same object."""
+    found = _keyword_sets.get(words)
+    if found is None:
+        if len(_keyword_sets) > 10000:
+            _keyword_sets.clear()
+        found = _keyword_sets[words] = frozenset(words.split())
+    return found
+
+
+def _message(row: tuple[int, int, bytes, int, str, int, int, int, int]) -> Message:
+    uid, modseq, file, flags, words, date, size, vsize, saved = row
+    name = os.fsdecode(file)
+    return Message(Uid(uid), name, flags, keyword_set(words), ModSeq(modseq), date, size, vsize, saved)
+
+
+class Index:
+    """``path`` is the database file; its directory exists."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0
+        self.epoch = ""  # changes when the file is made anew
+        self._complained = False
+
+    # -- life cycle
+
+    def _open(self) -> sqlite3.Connection:
+        db = self._db
+        if db is not None:
+            try:
+                if os.stat(self._path).st_ino == self._inode:
+                    return db
+            except FileNotFoundError:
+                pass
+            self._close()
+            _log.warning("index-gone", path=self._path, consequence="built anew from the files")
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise
+            self._discard(error)
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        if not os.path.exists(self._path):
+            self._make_file()
+        inode = os.stat(self._path).st_ino
+        db = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db, self._inode = db, inode
+        return db
+
+    def _make_file(self) -> None:
+        """An empty file, without the log of a removed one beside it: SQLite would replay that into the new one."""
+        with open(self._path + ".lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.exists(self._path):
+                return
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path + suffix)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            db.execute("BEGIN IMMEDIATE")
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in filter(str.strip, TABLES.split(";")):
+                    db.execute(statement)
+                db.execute("CREATE TABLE epoch (value TEXT)")
+                db.execute("INSERT INTO epoch VALUES (?)", (secrets.token_hex(8),))
+                db.execute(f"PRAGMA user_version={VERSION}")
+            db.execute("COMMIT")
+        elif version != VERSION:
+            raise sqlite3.DatabaseError(f"index of version {version}, this program writes {VERSION}")
+        self.epoch = db.execute("SELECT value FROM epoch").fetchone()[0]
+
+    def _discard(self, cause: Exception) -> None:
+        self._close()
+        _log.warning("index-rebuilt", path=self._path, cause=str(cause))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def _close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):  # nothing of worth is in it that the files do not have
+                db.close()
+
+    def close(self) -> None:
+        """Close the handle; the next call opens it again."""
+        with LANE:
+            self._close()
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection | None]:
+        """The handle, under the lane; any SQLite error ends the block quietly and leaves the index to be rebuilt."""
+        with LANE:
+            try:
+                db = self._open()
+            except (sqlite3.Error, OSError) as error:
+                self._complain(error)
+                yield None
+                return
+            try:
+                yield db
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+                self._complain(error)
+                broken = not isinstance(error, sqlite3.OperationalError) or "locked" not in str(error)
+                if broken and not isinstance(error, sqlite3.IntegrityError):
+                    self._discard(error)
+
+    def _complain(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            _log.warning("index-unusable", path=self._path, cause=str(error), consequence="served from the files")
+
+    # -- reading
+
+    def load(self, directory: str) -> Changes | None:
+        """Everything about a folder, None when the index does not know it."""
+        return self.changes(directory, -1)
+
+    def changes(self, directory: str, rev: int) -> Changes | None:
+        """What was written after revision ``rev``, None when the index does not know the folder."""
+        with self._use() as db:
+            if db is None:
+                return None
+            db.execute("BEGIN")
+            found = self._folder(db, directory)
+            if found is None:
+                db.execute("COMMIT")
+                return None
+            key, row = found
+            if row.rev == rev:
+                db.execute("COMMIT")
+                return Changes(row, [], [])
+            query = f"SELECT {_COLUMNS} FROM message WHERE folder=? AND rev>? ORDER BY uid"  # noqa: S608 - constant
+            messages = [_message(r) for r in db.execute(query, (key, rev))]
+            expunged = [u for (u,) in db.execute("SELECT uid FROM expunged WHERE folder=? AND rev>?", (key, rev))]
+            db.execute("COMMIT")
+            return Changes(row, messages, expunged)
+        return None
+
+    def _folder(self, db: sqlite3.Connection, directory: str) -> tuple[int, FolderRow] | None:
+        row = db.execute(
+            "SELECT id, uidvalidity, uidnext, highestmodseq, first_recent, rev, keywords, print, scanned"
+            " FROM folder WHERE directory=?",
+            (os.fsencode(directory),),
+        ).fetchone()
+        if row is None:
+            return None
+        return row[0], FolderRow(*row[1:6], tuple(json.loads(row[6])), row[7], row[8])
+
+    def expunged_since(self, directory: str, modseq: int) -> list[int] | None:
+        """UIDs expunged with a higher MODSEQ, None when the index does not know."""
+        with self._use() as db:
+            if db is None:
+                return None
+            query = (
+                "SELECT uid FROM expunged JOIN folder ON expunged.folder = folder.id"
+                " WHERE directory=? AND modseq>? ORDER BY uid"
+            )
+            return [u for (u,) in db.execute(query, (os.fsencode(directory), modseq))]
+        return None
+
+    # -- writing
+
+    def save(
+        self,
+        directory: str,
+        row: FolderRow,
+        changed: Sequence[Message] = (),
+        expunged: Iterable[tuple[int, int]] = (),
+        *,
+        whole: bool = False,
+    ) -> bool:
+        """One transaction: the folder's row, changed or new messages, expunged (uid, modseq). ``whole`` replaces all.
+
+        False when it could not be written: then the files stand alone until the next time.
+        """
+        with self._use() as db:
+            if db is None:
+                return False
+            db.execute("BEGIN IMMEDIATE")
+            key = self._put_folder(db, directory, row)
+            if whole:
+                db.execute("DELETE FROM message WHERE folder=?", (key,))
+            if changed:
+                _put_messages(db, key, row.rev, changed)
+            gone = [(key, uid, row.rev, modseq) for uid, modseq in expunged]
+            if gone:
+                db.executemany("DELETE FROM message WHERE folder=? AND uid=?", [g[:2] for g in gone])
+                db.executemany("DELETE FROM fact WHERE folder=? AND uid=?", [g[:2] for g in gone])
+                db.executemany("INSERT OR REPLACE INTO expunged VALUES (?,?,?,?)", gone)
+            db.execute("COMMIT")
+            return True
+        return False
+
+    def _put_folder(self, db: sqlite3.Connection, directory: str, row: FolderRow) -> int:
+        values = (
+            row.uidvalidity,
+            row.uidnext,
+            row.highestmodseq,
+            row.first_recent,
+            row.rev,
+            json.dumps(row.keywords),
+            row.fingerprint,
+            row.scanned,
+        )
+        found = db.execute(
+            "UPDATE folder SET uidvalidity=?, uidnext=?, highestmodseq=?, first_recent=?, rev=?, keywords=?, print=?,"
+            " scanned=? WHERE directory=? RETURNING id",
+            (*values, os.fsencode(directory)),
+        ).fetchall()
+        if found:
+            return int(found[0][0])
+        cursor = db.execute(
+            "INSERT INTO folder (uidvalidity, uidnext, highestmodseq, first_recent, rev, keywords, print, scanned,"
+            " directory) VALUES (?,?,?,?,?,?,?,?,?)",
+            (*values, os.fsencode(directory)),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def forget(self, directory: str) -> None:
+        """The folder is gone."""
+        with self._use() as db:
+            if db is not None and (found := self._folder(db, directory)):
+                db.execute("BEGIN IMMEDIATE")
+                for table in ("message", "expunged", "fact"):
+                    db.execute(f"DELETE FROM {table} WHERE folder=?", (found[0],))  # noqa: S608 - constants
+                db.execute("DELETE FROM folder WHERE id=?", (found[0],))
+                db.execute("COMMIT")
+
+    def rename(self, old: str, new: str) -> None:
+        """The folder's directory has another name."""
+        with self._use() as db:
+            if db is not None:
+                db.execute("UPDATE folder SET directory=? WHERE directory=?", (os.fsencode(new), os.fsencode(old)))
+
+    # -- facts made from a message's octets
+
+    def facts(self, directory: str, kind: str, uids: Sequence[int]) -> dict[int, bytes]:
+        """Stored values of one kind for these UIDs, as far as they are known."""
+        with self._use() as db:
+            if db is None or (found := self._folder(db, directory)) is None:
+                return {}
+            key = found[0]
+            if len(uids) > 50:
+                query = "SELECT uid, value FROM fact WHERE folder=? AND kind=? AND uid BETWEEN ? AND ?"
+                return dict(db.execute(query, (key, kind, min(uids), max(uids))))
+            marks = ",".join("?" * len(uids))
+            query = f"SELECT uid, value FROM fact WHERE folder=? AND kind=? AND uid IN ({marks})"  # noqa: S608 - marks
+            return dict(db.execute(query, (key, kind, *uids)))
+        return {}
+
+    def put_facts(self, directory: str, kind: str, values: dict[int, bytes]) -> None:
+        """Keep values of one kind."""
+        with self._use() as db:
+            if db is None or (found := self._folder(db, directory)) is None:
+                return
+            rows = [(found[0], uid, kind, value) for uid, value in values.items()]
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT OR REPLACE INTO fact VALUES (?,?,?,?)", rows)
+            db.execute("COMMIT")
+
+
+def _put_messages(db: sqlite3.Connection, key: int, rev: int, messages: Sequence[Message]) -> None:
+    rows = [
+        (
+            key,
+            m.uid,
+            rev,
+            m.modseq,
+            os.fsencode(m.file),
+            m.flags,
+            " ".join(sorted(m.keywords)),
+            m.internaldate,
+            m.size,
+            m.vsize,
+            m.savedate,
+        )
+        for m in messages
+    ]
+    db.executemany("INSERT OR REPLACE INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)

@@ -1,0 +1,501 @@
+"""A mailbox: one method is one transaction. Thread-safe; every error is a StoreError.
+
+Each changing method locks, brings its knowledge up to date, changes the files, commits to the index, publishes, and
+unlocks; what must be durable is synced after the lock is given back and before the method returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from mailserver.store import state as states
+from mailserver.store.changes import Subscription, Wake
+from mailserver.store.content import MessageFile
+from mailserver.store.context import Context
+from mailserver.store.errors import Kind, StoreError, os_errors
+from mailserver.store.formats.maildir import filename, uidlist
+from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.index.db import keyword_set
+from mailserver.store.keeper import Keeper, suffix_for
+from mailserver.store.lane import LANE
+from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.numbers import MAX_UID, Uid
+
+_BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
+_LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
+
+
+class FlagOp(Enum):
+    """What STORE does with the flags given."""
+
+    ADD = "add"
+    REMOVE = "remove"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A message to append, with its flags and date (seconds since 1970; None: now)."""
+
+    incoming: Incoming
+    flags: int = 0
+    keywords: frozenset[str] = frozenset()
+    internaldate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """What STORE did: the new snapshot, and the UIDs left alone because they had changed (RFC 7162 section 3.1.3)."""
+
+    snapshot: Snapshot
+    modified: list[Uid]
+
+
+class Mailbox:
+    """``name`` is what clients call it."""
+
+    def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
+        self.name = name
+        self.gone = False  # deleted or renamed: whoever has it open must let go
+        self._context = context
+        self.folder = MaildirFolder(path, sync=context.sync)
+        self.keeper = Keeper(context, directory, self.folder)
+        self._facts: dict[str, dict[int, bytes]] = {}
+
+    # -- reading
+
+    def snapshot(self) -> Snapshot:
+        """The mailbox as it is; without a system call when nothing happened."""
+        return self.keeper.current() or self._load(look=False)
+
+    def poll(self) -> Snapshot:
+        """As ``snapshot``, and now and then looks whether another program touched the directories."""
+        snapshot = self.keeper.current()
+        if snapshot is not None:
+            with os_errors():
+                if not self.keeper.changed_outside(_LOOK_SECONDS):
+                    return snapshot
+        return self._load(look=False)
+
+    def rescan(self) -> Snapshot:
+        """As ``snapshot``, but looks at the directories in any case: for SELECT, STATUS and a POP3 login."""
+        return self._load(look=True)
+
+    def _load(self, *, look: bool) -> Snapshot:
+        with self._locked():
+            return self.keeper.load(look=look).snapshot
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.gone:
+            raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
+        with os_errors(), self.keeper.lock.hold():
+            yield
+
+    def open(self, message: Message) -> MessageFile:
+        """Open its octets; StoreError EXPUNGED when it is gone."""
+        with os_errors():
+            fd = self._open(message)
+            try:
+                return MessageFile(fd, message.vsize)
+            except BaseException:
+                os.close(fd)
+                raise
+
+    def _open(self, message: Message) -> int:
+        try:
+            return os.open(f"{self.folder.path}/{message.file}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass
+        for _ in range(3):  # another session or program renamed it: find its new name
+            with self._locked():
+                messages = self.keeper.load(look=True).snapshot.messages
+                i = states.position(messages, message.uid)
+                if i == len(messages) or messages[i].uid != message.uid:
+                    break
+                with contextlib.suppress(FileNotFoundError):
+                    return os.open(f"{self.folder.path}/{messages[i].file}", os.O_RDONLY | os.O_CLOEXEC)
+        raise StoreError(Kind.EXPUNGED, "the message has been expunged")
+
+    def read(self, message: Message) -> bytes:
+        """All octets of a message."""
+        with self.open(message) as f:
+            return f.read()
+
+    def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
+        """All octets of several messages, None for one that is gone; quicker than one by one."""
+        result: list[bytes | None] = []
+        with LANE:
+            for m in messages:
+                data = None
+                with contextlib.suppress(OSError):
+                    fd = os.open(f"{self.folder.path}/{m.file}", os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        if m.vsize == m.size:
+                            data = os.read(fd, m.size + 1)
+                    finally:
+                        os.close(fd)
+                result.append(data if data is not None and len(data) == m.size else None)
+        for i, m in enumerate(messages):
+            if result[i] is None:
+                with contextlib.suppress(StoreError):
+                    result[i] = self.read(m)
+        return result
+
+    def sizes(self, messages: Sequence[Message]) -> list[int]:
+        """RFC822.SIZE of each; found by reading where nobody knows it yet, and remembered. 0 for one that is gone."""
+        unknown = [m for m in messages if m.vsize < 0]
+        if not unknown:
+            return [m.vsize for m in messages]
+        found: dict[int, Message] = {}
+        for m in unknown:
+            with contextlib.suppress(StoreError), self.open(m) as f:
+                found[m.uid] = Message(
+                    m.uid, m.file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, f.size, m.savedate
+                )
+        with self._locked():
+            self.keeper.load()
+            self.keeper.remember_sizes(list(found.values()))
+        return [m.vsize if m.vsize >= 0 else (found[m.uid].vsize if m.uid in found else 0) for m in messages]
+
+    def facts(
+        self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes], *, limit: int = 1 << 16
+    ) -> list[bytes | None]:
+        """A value made from each message's octets, from memory or the index where it was made before.
+
+        ``kind`` names what ``make`` makes, with its version. None for a message that is gone.
+        """
+        known = self._facts.setdefault(kind, {})
+        missing = [m for m in messages if m.uid not in known]
+        if missing:
+            if len(known) > limit:
+                known.clear()
+                missing = list(messages)
+            known.update(self._context.index.facts(self.keeper.directory, kind, [m.uid for m in missing]))
+            self._make_facts(kind, [m for m in missing if m.uid not in known], known, make)
+        return [known.get(m.uid) for m in messages]
+
+    def _make_facts(
+        self, kind: str, messages: list[Message], known: dict[int, bytes], make: Callable[[bytes], bytes]
+    ) -> None:
+        for start in range(0, len(messages), 20):
+            batch = messages[start : start + 20]
+            made = {
+                int(m.uid): make(data)
+                for m, data in zip(batch, self.read_many(batch), strict=True)
+                if data is not None
+            }
+            known.update(made)
+            if made:
+                self._context.index.put_facts(self.keeper.directory, kind, made)
+
+    def uidls(self) -> list[tuple[Message, str]]:
+        """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
+        with self._locked():
+            snapshot = self.keeper.load(look=True).snapshot
+            listed = uidlist.read(self.folder.uidlist_path)
+        entries = listed.entries if listed is not None else {}
+        validity = snapshot.uidvalidity
+        ordered: list[tuple[int, int, Message, str]] = []
+        for m in snapshot.messages:
+            entry = entries.get(filename.base_of(m.file))
+            fields = entry.fields if entry is not None else ""
+            uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
+            if fields and entry is not None:
+                uidl = entry.value("P") or uidl
+                number = entry.value("O") or ""
+                place = int(number) if number.isdigit() else place
+            ordered.append((place, m.uid, m, uidl))
+        ordered.sort(key=lambda item: item[:2])
+        return [(m, uidl) for _, _, m, uidl in ordered]
+
+    # -- writing
+
+    def receive(self) -> Incoming:
+        """Begin to write a message into this mailbox's ``tmp/``."""
+        if self.gone:
+            raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
+        return Incoming(self.folder.path, sync=self._context.sync)
+
+    def append(self, items: Sequence[Append], *, keep: bool = False) -> tuple[Snapshot, list[Uid]]:
+        """Give received messages their names and UIDs, all or none; durable when it returns.
+
+        ``keep`` leaves the received file where it is, for further mailboxes: the message is hard-linked.
+        """
+        with os_errors():
+            for item in items:
+                item.incoming.finish(item.internaldate)
+        with self._locked():
+            self.keeper.load()
+            snapshot, added = self._add([_Source.of(item) for item in items], keep=keep)
+        self._sync_added(added)
+        return snapshot, [m.uid for m in added]
+
+    def link(self, incoming: Incoming, flags: int = 0, keywords: frozenset[str] = frozenset()) -> Uid:
+        """Deliver a received message here and leave it for others too: one write, N links."""
+        _, uids = self.append([Append(incoming, flags, keywords)], keep=True)
+        return uids[0]
+
+    def _add(self, sources: Sequence[_Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
+        """Name the files and write their UIDs. Under the lock, after ``load``."""
+        keeper = self.keeper
+        wanted = frozenset().union(*(s.keywords for s in sources)) if sources else frozenset()
+        spelling, table = keeper.define_keywords(wanted)
+        listed = keeper.uidlist
+        if listed.next_uid + len(sources) > MAX_UID:
+            raise StoreError(Kind.LIMIT, "the mailbox has used up its UIDs")
+        modseq = states.next_modseq(keeper.state.snapshot.highestmodseq)
+        now = int(time.time())
+        added: list[Message] = []
+        try:
+            for start in range(0, len(sources), _BATCH):
+                with LANE:
+                    for i, s in enumerate(sources[start : start + _BATCH], listed.next_uid + start):
+                        words = keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))
+                        file = self._place(s, words, table, keep)
+                        added.append(Message(Uid(i), file, s.flags, words, modseq, s.date, s.size, s.vsize, now))
+            pairs = [(filename.base_of(m.file), uidlist.Entry(m.uid)) for m in added]
+            uidlist.append(self.folder.uidlist_path, listed, pairs)
+        except BaseException:
+            self._take_back(sources, added, keep)
+            raise
+        listed.entries.clear()
+        snapshot = keeper.commit(added=added, keywords_known=table, modseq=modseq)
+        return snapshot, added
+
+    def _place(self, source: _Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
+        plain = not source.flags and not words
+        file = f"new/{source.base}" if plain else f"cur/{source.base}{suffix_for(source.flags, words, table)}"
+        target = f"{self.folder.path}/{file}"
+        if keep:
+            os.link(source.path, target)
+        else:
+            os.rename(source.path, target)
+        return file
+
+    def _take_back(self, sources: Sequence[_Source], added: Sequence[Message], keep: bool) -> None:
+        """Undo what was named before an error: all or none."""
+        for source, m in zip(sources, added, strict=False):
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                if keep:
+                    os.unlink(f"{self.folder.path}/{m.file}")
+                else:
+                    os.rename(f"{self.folder.path}/{m.file}", source.path)
+
+    def _sync_added(self, added: Sequence[Message]) -> None:
+        with os_errors():
+            for part in sorted({m.file[:3] for m in added}):
+                self.folder.sync_directory(part)
+            self.folder.sync_uidlist()
+
+    def store_flags(
+        self,
+        uids: Iterable[int],
+        op: FlagOp,
+        flags: int,
+        keywords: Iterable[str] = (),
+        unchanged_since: int | None = None,
+    ) -> StoreResult:
+        """Change flags; messages that are gone are passed over."""
+        with self._locked():
+            snapshot = self.keeper.load().snapshot
+            spelling, table = self._spell(op, keywords)
+            given = frozenset(spelling.values())
+            modseq = states.next_modseq(snapshot.highestmodseq)
+            changed: list[Message] = []
+            modified: list[Uid] = []
+            pending: list[tuple[Message, int, frozenset[str]]] = []
+            for m in _select(snapshot.messages, uids):
+                if unchanged_since is not None and m.modseq > unchanged_since:
+                    modified.append(m.uid)
+                    continue
+                new_flags, words = _applied(m, op, flags, given)
+                if new_flags != m.flags or words != m.keywords:
+                    pending.append((m, new_flags, words))
+            for start in range(0, len(pending), _BATCH):
+                with LANE:
+                    changed += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+            if changed or table != snapshot.keywords:
+                moved = modseq if changed else None
+                snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
+            return StoreResult(snapshot, modified)
+
+    def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+        if op is not FlagOp.REMOVE:
+            return self.keeper.define_keywords(keywords)
+        table = self.keeper.state.snapshot.keywords
+        known = {w.lower(): w for w in table if w}
+        return {w: known[w.lower()] for w in keywords if w.lower() in known}, table
+
+    def _reflag(self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int) -> Message:
+        base = filename.base_of(m.file)
+        file = f"cur/{base}{suffix_for(flags, words, table, m.file)}"
+        if not self.folder.rename(m.file, file):
+            found = self.folder.locate(m.file)
+            if found is not None:
+                self.folder.rename(found, file)
+        words = keyword_set(" ".join(sorted(words)))
+        return Message(m.uid, file, flags, words, states.ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
+
+    def expunge(self, uids: Iterable[int]) -> tuple[Snapshot, list[Uid]]:
+        """Remove exactly these messages; returns the UIDs that this call removed."""
+        with self._locked():
+            snapshot = self.keeper.load().snapshot
+            doomed = _select(snapshot.messages, uids)
+            if not doomed:
+                return snapshot, []
+            self._unlink(doomed)
+            modseq = states.next_modseq(snapshot.highestmodseq)
+            gone = [m.uid for m in doomed]
+            for known in self._facts.values():
+                for uid in gone:
+                    known.pop(uid, None)
+            snapshot = self.keeper.commit(gone=gone, modseq=modseq)
+            self.keeper.trim_uidlist()
+            return snapshot, gone
+
+    def _unlink(self, doomed: Sequence[Message]) -> None:
+        for start in range(0, len(doomed), _BATCH):
+            with LANE:
+                lost = [m for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file)]
+            for m in lost:  # renamed meanwhile by another program?
+                found = self.folder.locate(m.file)
+                if found is not None:
+                    self.folder.unlink(found)
+
+    def claim_recent(self) -> tuple[int, Snapshot]:
+        """A session selects the mailbox for writing: it alone is told which messages are recent.
+
+        RFC 3501 section 2.3.2. Moves everything from ``new/`` to ``cur/``. Returns the first UID that is recent.
+        """
+        with self._locked():
+            snapshot = self.keeper.load(look=True).snapshot
+            first = snapshot.first_recent
+            moved = [m for m in snapshot.messages if m.file.startswith("new/")]
+            if not moved and first >= snapshot.uidnext:
+                return first, snapshot
+            changed = []
+            for start in range(0, len(moved), _BATCH):
+                with LANE:
+                    changed += [self._to_cur(m) for m in moved[start : start + _BATCH]]
+            return first, self.keeper.commit(changed=changed, first_recent=snapshot.uidnext)
+
+    def _to_cur(self, m: Message) -> Message:
+        name = m.file[4:]
+        file = "cur/" + (name if ":2," in name else filename.base_of(m.file) + ":2,")
+        self.folder.rename(m.file, file)
+        return Message(m.uid, file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
+
+    def copy(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
+        """Copy messages with flags, keywords and dates; durable when it returns. Target's snapshot, (old, new) UIDs.
+
+        Messages that are gone are passed over.
+        """
+        with os_errors(), _locked_together(self, target):
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True)
+        target._sync_added(added)
+        return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
+
+    def move(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
+        """Move messages: each is at every moment in exactly one of the mailboxes (RFC 6851 section 3.3)."""
+        with os_errors(), _locked_together(self, target):
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=False)
+            if messages:
+                modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
+                self.keeper.commit(gone=[m.uid for m in messages], modseq=modseq)
+                self.keeper.trim_uidlist()
+            if target is self:
+                snapshot = self.keeper.state.snapshot
+        target._sync_added(added)
+        with os_errors():
+            for part in sorted({m.file[:3] for m in messages}):
+                self.folder.sync_directory(part)
+        return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
+
+    def _transfer(
+        self, uids: list[int], target: Mailbox, *, keep: bool
+    ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
+        """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
+        for look in (False, True):
+            messages = _select(self.keeper.load(look=look).snapshot.messages, uids)
+            target.keeper.load()
+            try:
+                return messages, target._add([self._source(m) for m in messages], keep=keep)
+            except FileNotFoundError:
+                if look:
+                    raise
+        raise AssertionError
+
+    def _source(self, m: Message) -> _Source:
+        path = f"{self.folder.path}/{m.file}"
+        sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
+        return _Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
+
+    # -- news
+
+    def subscribe_changes(self, wake: Wake) -> Subscription:
+        """Have ``wake`` called after a change by anybody: this process, another one, another program."""
+        number = self.keeper.subscribers.add(wake)
+        self._context.watcher.add(self.folder.path, self.keeper.look)
+
+        def end() -> None:
+            self.keeper.subscribers.remove(number)
+            if not self.keeper.subscribers:
+                self._context.watcher.remove(self.folder.path)
+
+        return Subscription(end)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file that shall become a message."""
+
+    path: str
+    base: str
+    flags: int
+    keywords: frozenset[str]
+    date: int
+    size: int
+    vsize: int
+
+    @classmethod
+    def of(cls, item: Append) -> _Source:
+        """A received message."""
+        incoming = item.incoming
+        date = int(time.time()) if item.internaldate is None else item.internaldate
+        return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
+
+
+def _select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
+    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
+    if len(wanted) > 8:
+        chosen = frozenset(wanted)
+        return [m for m in messages if m.uid in chosen]
+    found = []
+    for uid in sorted(wanted):
+        i = states.position(messages, uid)
+        if i < len(messages) and messages[i].uid == uid:
+            found.append(messages[i])
+    return found
+
+
+def _applied(m: Message, op: FlagOp, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
+    if op is FlagOp.ADD:
+        return m.flags | flags, m.keywords | words
+    if op is FlagOp.REMOVE:
+        return m.flags & ~flags, m.keywords - words
+    return flags, words
+
+
+@contextlib.contextmanager
+def _locked_together(first: Mailbox, second: Mailbox) -> Iterator[None]:
+    """Two mailboxes, in the order of their lock files."""
+    low, high = sorted((first, second), key=lambda mailbox: mailbox.keeper.lock.path)
+    with low._locked(), high._locked():
+        yield

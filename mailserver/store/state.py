@@ -1,0 +1,111 @@
+"""What a process holds of one mailbox, and how a changed copy of it is made."""
+
+from __future__ import annotations
+
+import json
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from mailserver.store.formats.maildir.folder import Fingerprint
+from mailserver.store.index.db import FolderRow
+from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.numbers import ModSeq, UidValidity
+
+by_uid = attrgetter("uid")
+_GRANULARITY_NS = 50_000_000  # a change this close behind a scan may bear a time that does not show it
+_COARSE_NS = 2_100_000_000  # file systems that keep whole seconds
+
+
+@dataclass(slots=True)
+class State:
+    """The latest snapshot and the marks that say whether it still holds."""
+
+    snapshot: Snapshot
+    rev: int
+    fingerprint: Fingerprint | None
+    scanned: int  # ns since 1970, when the directories were last listed
+
+    def row(self) -> FolderRow:
+        """As the index keeps it."""
+        s = self.snapshot
+        return FolderRow(
+            s.uidvalidity,
+            s.uidnext,
+            s.highestmodseq,
+            s.first_recent,
+            self.rev,
+            s.keywords,
+            dump(self.fingerprint),
+            self.scanned,
+        )
+
+
+def from_row(row: FolderRow, messages: Sequence[Message]) -> State:
+    """The state that the index remembers."""
+    snapshot = Snapshot(
+        UidValidity(row.uidvalidity), row.uidnext, ModSeq(row.highestmodseq), row.first_recent, messages, row.keywords
+    )
+    return State(snapshot, row.rev, undump(row.fingerprint), row.scanned)
+
+
+def dump(fingerprint: Fingerprint | None) -> str:
+    """As text for the index."""
+    if fingerprint is None:
+        return ""
+    return json.dumps([fingerprint.cur, fingerprint.new, fingerprint.uidlist, fingerprint.keywords])
+
+
+def undump(text: str) -> Fingerprint | None:
+    """The reverse; None for what cannot be read, which merely means that the files are looked at."""
+    try:
+        cur, new, listed, words = json.loads(text)
+        return Fingerprint(cur, new, tuple(listed) if listed else None, words)
+    except (ValueError, TypeError):
+        return None
+
+
+def may_hide_changes(fingerprint: Fingerprint, scanned: int) -> bool:
+    """Whether the directories changed so shortly before the scan, or after it by our own hand, that a change of
+    somebody else may have gone unseen."""
+    for mtime in (fingerprint.cur, fingerprint.new):
+        slack = _GRANULARITY_NS if mtime % 1_000_000_000 else _COARSE_NS
+        if scanned < mtime + slack:
+            return True
+    return False
+
+
+def next_modseq(previous: int) -> ModSeq:
+    """A MODSEQ above all others of the mailbox, also of those that a lost index knew: it grows with the clock."""
+    return ModSeq(max(previous + 1, time.time_ns() // 1000))
+
+
+def position(messages: Sequence[Message], uid: int) -> int:
+    """Index of the first message with this UID or a higher one."""
+    return bisect_left(messages, uid, key=by_uid)
+
+
+def replaced(
+    messages: Sequence[Message], changed: Mapping[int, Message], gone: Iterable[int], added: Sequence[Message]
+) -> list[Message]:
+    """A new list: some messages replaced, some gone, some added at the end."""
+    gone = set(gone)
+    if len(gone) > 16:
+        result = [m for m in messages if m.uid not in gone]
+    else:
+        result = list(messages)
+        for uid in gone:
+            i = position(result, uid)
+            if i < len(result) and result[i].uid == uid:
+                del result[i]
+    if len(changed) * 8 > len(result):
+        result = [changed.get(m.uid, m) for m in result]
+    else:
+        for uid, message in changed.items():
+            i = position(result, uid)
+            if i < len(result) and result[i].uid == uid:
+                result[i] = message
+    result.extend(added)
+    return result

@@ -1,0 +1,92 @@
+"""All accounts of one mail directory, in one process."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import weakref
+from collections import OrderedDict
+
+from mailserver.store.account import INDEX_NAME, Account
+from mailserver.store.counters import Counters
+from mailserver.store.errors import Kind, StoreError
+from mailserver.store.watch import Watcher
+
+_BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
+_KEPT_OPEN = 256  # accounts whose state is kept though nobody is logged in
+
+
+class Store:
+    """Made once per process, after forking. Thread-safe."""
+
+    def __init__(self, mailbox_path: str, *, index_path: str = "", durability: str = "strict") -> None:
+        """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
+
+        ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
+        ``relaxed`` (no fsync).
+        """
+        has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
+        self._template = mailbox_path if has_user else mailbox_path.rstrip("/") + "/{user}"
+        self._index_path = index_path
+        self._sync = durability == "strict"
+        self._counters = Counters(self._template.partition("{")[0])
+        self._watcher = Watcher()
+        self._guard = threading.Lock()
+        self._making: dict[str, threading.Lock] = {}
+        self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
+        self._recent: OrderedDict[str, Account] = OrderedDict()
+
+    def directory(self, user: str) -> str:
+        """The user's Maildir; StoreError BAD_NAME for a name that would leave the mail directory."""
+        local, _, domain = user.partition("@")
+        for part in (user, local):
+            if _BAD_USER.search(part) or ".." in part.split("@"):
+                raise StoreError(Kind.BAD_NAME, "this cannot be a user's name")
+        if _BAD_USER.search(domain or "none"):
+            raise StoreError(Kind.BAD_NAME, "this cannot be a user's name")
+        path = self._template.replace("{user}", user).replace("{local}", local).replace("{domain}", domain)
+        return os.path.abspath(path)
+
+    def account(self, user: str) -> Account:
+        """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
+        with self._guard:
+            found = self._accounts.get(user)
+            making = self._making.setdefault(user, threading.Lock()) if found is None else None
+        if found is None:
+            assert making is not None
+            with making:
+                with self._guard:
+                    found = self._accounts.get(user)
+                if found is None:
+                    found = self._open(user)
+        with self._guard:
+            self._making.pop(user, None)
+            self._accounts[user] = self._recent[user] = found
+            self._recent.move_to_end(user)
+            if len(self._recent) > _KEPT_OPEN:
+                self._recent.popitem(last=False)
+        return found
+
+    def _open(self, user: str) -> Account:
+        root = self.directory(user)
+        if self._index_path:
+            index = f"{self._index_path}/{user}/{INDEX_NAME}"
+        else:
+            index = f"{root}/{INDEX_NAME}"
+        return Account(user, root, index, self._counters, self._watcher, sync=self._sync)
+
+    def close(self) -> None:
+        """Stop watching and close every index. Sessions must have ended."""
+        self._watcher.close()
+        with self._guard:
+            accounts = list(self._accounts.values())
+            self._recent.clear()
+        for account in accounts:
+            account.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

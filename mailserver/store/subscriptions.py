@@ -1,0 +1,61 @@
+"""``subscriptions``: which mailboxes a user wants to see, as Dovecot keeps it.
+
+Version 2: ``V<TAB>2``, an empty line, then a mailbox a line with TAB between the levels, in modified UTF-7. Version 1
+has a name a line with the separator ``.``; it is read, and version 2 is written.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mailserver.mail import mutf7
+from mailserver.store import names
+
+NAME = "subscriptions"
+_HEADER = "V\t2\n\n"
+_ESCAPES = (("\x01", "\x011"), ("\t", "\x01t"), ("\n", "\x01n"), ("\r", "\x01r"))
+
+
+def read(path: str) -> list[str]:
+    """The names in the order of the file, each once."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as f:
+            text = f.read(1 << 24)
+    except FileNotFoundError:
+        return []
+    lines = text.split("\n")
+    if lines[0] == "V\t2":
+        found = [names.SEPARATOR.join(_level(part) for part in line.split("\t")) for line in lines[1:] if line]
+    else:
+        found = [names.SEPARATOR.join(_level(part) for part in line.split(".")) for line in lines if line]
+    return list(dict.fromkeys(names.canonical(name) for name in found))
+
+
+def _level(stored: str) -> str:
+    for plain, escaped in reversed(_ESCAPES):
+        stored = stored.replace(escaped, plain)
+    try:
+        return mutf7.decode(stored)
+    except ValueError:
+        return stored
+
+
+def write(path: str, subscribed: list[str], *, sync: bool) -> None:
+    """Replace the file by rename."""
+    lines = []
+    for name in subscribed:
+        levels = [mutf7.encode(level) for level in name.split(names.SEPARATOR)]
+        for plain, escaped in _ESCAPES:
+            levels = [level.replace(plain, escaped) for level in levels]
+        lines.append("\t".join(levels) + "\n")
+    temporary = path + ".tmp"
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as f:
+        f.write(_HEADER + "".join(lines))
+        f.flush()
+        if sync:
+            os.fsync(f.fileno())
+    os.rename(temporary, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

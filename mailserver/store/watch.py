@@ -1,0 +1,111 @@
+"""One inotify instance per process: what other programs and processes do to watched folders.
+
+Without inotify, or when its watches run out, watched folders are looked at once a second instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+
+from inotify_simple import INotify, flags
+
+from mailserver.ops import log as logging
+
+_log = logging.get("store")
+_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
+_TICK_SECONDS = 1.0  # also finds what inotify cannot show: changes on network file systems
+
+Look = Callable[[], None]
+
+
+class Watcher:
+    """Calls a function of a folder when something happened in it. One thread, started with the first watch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._looks: dict[str, Look] = {}
+        self._paths: dict[int, str] = {}
+        self._descriptors: dict[str, list[int]] = {}
+        self._inotify: INotify | None = None
+        self._stop_read = self._stop_write = -1
+        self._thread: threading.Thread | None = None
+
+    def add(self, path: str, look: Look) -> None:
+        """Watch ``path/cur`` and ``path/new``; a second call for the path replaces the function."""
+        with self._lock:
+            self._start()
+            self._looks[path] = look
+            if path in self._descriptors or self._inotify is None:
+                return
+            try:
+                self._descriptors[path] = [
+                    self._inotify.add_watch(os.fsencode(f"{path}/{part}"), _MASK) for part in ("cur", "new")
+                ]
+            except OSError as error:
+                _log.warning("watch-failed", path=path, cause=str(error), consequence="looked at once a second")
+                return
+            for descriptor in self._descriptors[path]:
+                self._paths[descriptor] = path
+
+    def remove(self, path: str) -> None:
+        """Watch it no longer."""
+        with self._lock:
+            self._looks.pop(path, None)
+            for descriptor in self._descriptors.pop(path, []):
+                self._paths.pop(descriptor, None)
+                if self._inotify is not None:
+                    with contextlib.suppress(OSError):  # the directory is gone, and its watch with it
+                        self._inotify.rm_watch(descriptor)
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        try:
+            self._inotify = INotify(nonblocking=True)
+        except OSError as error:
+            _log.warning("inotify-failed", cause=str(error), consequence="folders are looked at once a second")
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._stop_read, select.POLLIN)
+        if self._inotify is not None:
+            poll.register(self._inotify.fileno(), select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll(_TICK_SECONDS * 1000)]
+            if self._stop_read in ready:
+                return
+            if ready and self._inotify is not None:
+                touched = {self._paths.get(event.wd) for event in self._inotify.read(timeout=0)}
+                looks = [self._looks.get(path) for path in touched if path is not None]
+            else:
+                looks = list(self._looks.values())
+            for look in looks:
+                if look is not None:
+                    self._look(look)
+
+    def _look(self, look: Look) -> None:
+        try:
+            look()
+        except Exception:  # one bad folder must not end the watching of all others
+            _log.exception("watch")
+
+    def close(self) -> None:
+        """Stop the thread and give the descriptors back."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        os.write(self._stop_write, b"x")
+        thread.join()
+        os.close(self._stop_read)
+        os.close(self._stop_write)
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
