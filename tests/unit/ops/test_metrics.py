@@ -62,6 +62,7 @@ def test_histogram() -> None:
 
 
 def test_a_full_region_drops_new_series_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics.COMMANDS, "series", {})
     metrics.CONNECTIONS.inc(protocol="known")
     for number in range(20_000):
         metrics.COMMANDS.inc(protocol="imap", command=f"c{number}" + "x" * 100, result="ok")
@@ -81,3 +82,13 @@ def test_shared_rows() -> None:
     assert rows.sum(9_999) == 6
     rows.clear_row(1)
     assert rows.sum(9_999) == 4
+
+
+def test_a_series_kept_from_before_the_fork_counts_for_its_worker() -> None:
+    series = metrics.COMMANDS.labels(protocol="imap", command="NOOP", result="ok")
+    metrics.REGISTRY.adopt(2)
+    series.inc()
+    metrics.REGISTRY.adopt(0)
+    assert metrics.COMMANDS.value(protocol="imap", command="NOOP", result="ok") == 1
+    series.inc()
+    assert metrics.COMMANDS.value(protocol="imap", command="NOOP", result="ok") == 2
