@@ -3,8 +3,8 @@
 On disk
 -------
 ``<mailbox_path>/<user>/`` is a Maildir: the INBOX. A folder ``A/B`` is the Maildir ``.A.B`` beside ``cur``, ``new`` and
-``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the account's
-directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we. Our own are the
+``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the
+account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we. Our own are the
 lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree), ``mailserver-pop3.lock`` (a POP3
 session), ``mailserver-special-use``, and the index ``mailserver.sqlite`` with SQLite's companions.
 
@@ -39,9 +39,9 @@ revision from the index. Changes by other programs are found by the times of ``c
 
 Locks
 -----
-In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
-UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for moments, the
-lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
+In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards
+new UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for moments,
+the lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
 
 A message's way in
 ------------------

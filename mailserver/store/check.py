@@ -80,7 +80,7 @@ def _check_uidlist(path: str) -> Iterator[str]:
     uids = [int(line.split(b" ")[0]) for line in lines[1:] if line]
     if any(a >= b for a, b in zip(uids, uids[1:], strict=False)):
         yield "UIDs do not ascend"
-    if uids and not (0 < uids[0] and uids[-1] <= MAX_UID):
+    if uids and not (uids[0] > 0 and uids[-1] <= MAX_UID):
         yield "a UID out of range"
     if not 0 < listed.uidvalidity < 2**32:
         yield "UIDVALIDITY out of range"
