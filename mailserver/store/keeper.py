@@ -70,9 +70,7 @@ class Keeper:
     def look(self) -> None:
         """Somebody may have changed the directories: if so, tell every process and wake the sessions here."""
         state = self._state
-        if state is None:
-            self.subscribers.wake()
-        elif self.context.counters.read(self._slot) != self._seen:
+        if state is None or self.context.counters.read(self._slot) != self._seen:
             self.subscribers.wake()
         elif self.folder.fingerprint() != state.fingerprint:
             self.context.counters.advance(self._slot)
@@ -130,7 +128,12 @@ class Keeper:
         previous = self._state.snapshot.highestmodseq if self._state else 0
         rev = self._state.rev if self._state else time.time_ns() // 1000
         snapshot = Snapshot(
-            UidValidity(listed.uidvalidity), 1, ModSeq(max(previous, 1)), 0, [], keywords.read(self.folder.keywords_path)
+            UidValidity(listed.uidvalidity),
+            1,
+            ModSeq(max(previous, 1)),
+            0,
+            [],
+            keywords.read(self.folder.keywords_path),
         )
         self._state = State(snapshot, rev, None, 0)
 

@@ -187,9 +187,7 @@ class Mailbox:
         for start in range(0, len(messages), 20):
             batch = messages[start : start + 20]
             made = {
-                int(m.uid): make(data)
-                for m, data in zip(batch, self.read_many(batch), strict=True)
-                if data is not None
+                int(m.uid): make(data) for m, data in zip(batch, self.read_many(batch), strict=True) if data is not None
             }
             known.update(made)
             if made:

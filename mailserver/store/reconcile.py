@@ -4,9 +4,9 @@
 |---|---|---|
 | name | same name | nothing happened |
 | same base, other flags or directory | yes | somebody changed flags, or moved it from ``new`` to ``cur`` |
-| no file of that base, seen so twice | yes | expunged (once is not enough: a directory listing may miss a file that is renamed meanwhile) |
-| new base | no | a message arrived |
-| a base twice | - | the second is a message of its own; the same inode under two names loses one name |
+| no file of that base, seen so twice | yes | expunged (once is not enough: a directory listing may miss a file that is
+renamed meanwhile) | | new base | no | a message arrived | | a base twice | - | the second is a message of its own; the
+same inode under two names loses one name |
 """
 
 from __future__ import annotations
