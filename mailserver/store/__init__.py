@@ -1,1 +1,52 @@
-"""The store: mail on disk, and what is known about it."""
+"""The store: mail on disk, and what is known about it.
+
+On disk
+-------
+``<mailbox_path>/<user>/`` is a Maildir: the INBOX. A folder ``A/B`` is the Maildir ``.A.B`` beside ``cur``, ``new`` and
+``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the account's
+directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we. Our own are the
+lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree), ``mailserver-pop3.lock`` (a POP3
+session), ``mailserver-special-use``, and the index ``mailserver.sqlite`` with SQLite's companions.
+
+Which fact lives where
+----------------------
+==============================  ===========================================  =======================================
+fact                            owner                                        if it disagrees
+==============================  ===========================================  =======================================
+octets                          the message file                             a size in the name that is not the
+                                                                             file's is ignored
+existence, system flags         the file's name                              the name wins (`reconcile`)
+UID, UIDVALIDITY, POP3 UIDL     ``dovecot-uidlist``                          the list wins over the index; when the
+                                                                             list is gone the index restores it
+keywords                        letters a-z in the name, with                the file wins; the 27th keyword of a
+                                ``dovecot-keywords``                         mailbox and later ones have no letter
+                                                                             and live in the index only
+INTERNALDATE                    the file's mtime
+subscriptions, special use      files of those names
+MODSEQ, expunged UIDs           the index                                    a lost index is rebuilt with MODSEQs
+                                                                             above all that were ever told
+ENVELOPE, BODYSTRUCTURE, ...    the index, as facts                          made again when wanted
+==============================  ===========================================  =======================================
+
+In memory
+---------
+A `Keeper` holds one immutable `Snapshot` of its folder. Every change replaces the snapshot; unchanged messages stay the
+same objects, so whoever holds an older snapshot finds what is new by comparing identities. Sessions hold snapshots and
+nothing else. Whether anything changed is read from a counter in shared memory (`counters`), which every writer of every
+process advances after its commit, under the folder's lock; the other processes then take the rows with a higher
+revision from the index. Changes by other programs are found by the times of ``cur``, ``new``, ``dovecot-uidlist`` and
+``dovecot-keywords`` (`state.may_hide_changes` has the care that times need), at once where inotify watches (`watch`).
+
+Locks
+-----
+In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
+UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for moments, the
+lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
+
+A message's way in
+------------------
+`Incoming` writes it to ``tmp/`` and syncs it; under the lock it is renamed (or linked) into ``new/`` or ``cur/`` and its UID
+is appended to ``dovecot-uidlist``; the index follows; the change is published; then, the lock given back, directory and
+list are synced, shared with whoever else waits for the same. Only then does the caller say OK. A crash between two of
+these steps leaves a file in ``tmp/`` that nobody sees, or a message that gets its UID at the next look.
+"""

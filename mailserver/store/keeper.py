@@ -181,7 +181,16 @@ class Keeper:
         last = old[-1].uid if old else 0
         changed = {int(m.uid): m for m in changes.messages if m.uid <= last}
         added = [m for m in changes.messages if m.uid > last]
-        self._state = states.from_row(changes.row, states.replaced(old, changed, changes.expunged, added))
+        self._settle(changes, states.replaced(old, changed, changes.expunged, added))
+
+    def _settle(self, changes: Changes, messages: Sequence[Message]) -> None:
+        """Take the index's word for the folder, and for the list of UIDs as far as the index has followed it."""
+        state = self._state = states.from_row(changes.row, messages)
+        listed = self.uidlist
+        listed.next_uid = max(listed.next_uid, state.snapshot.uidnext)
+        listed.lines += max(0, len(messages) - listed.lines)
+        if state.fingerprint is not None:
+            listed.signature = state.fingerprint.uidlist
 
     def _adopt_whole(self, changes: Changes | None) -> None:
         """The index was made anew by another process: keep our objects for what did not change."""
@@ -198,7 +207,7 @@ class Keeper:
                 m.keywords,
             )
             messages.append(mine if mine is not None and same else m)
-        self._state = states.from_row(changes.row, messages)
+        self._settle(changes, messages)
 
     # -- reconciling
 

@@ -16,9 +16,15 @@ _NO_CHARSETS = {
     *("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"),
 }
 # Looked up here and not by codecs.lookup, which imports by name and remembers every name it was asked for.
-_CODECS = {alias: codec for alias, codec in aliases.items() if codec not in _NO_CHARSETS}
-_CODECS |= {codec: codec for codec in _CODECS.values()}
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
+
+
+def _key(name: str) -> str:
+    return _SEPARATORS.sub("_", name.lower()).strip("_")
+
+
+_NAMES = [*aliases.items(), *[(codec, codec) for codec in (*aliases.values(), "koi8_u", "cp874")]]
+_CODECS = {_key(name): codec for name, codec in _NAMES if codec not in _NO_CHARSETS}
 
 
 def _lenient(octets: bytes) -> str:
@@ -44,7 +50,7 @@ def decoder(charset: bytes | None) -> Decode:
     if charset is None:
         return _lenient
     name = charset[:64].decode("ascii", "replace")
-    key = _SEPARATORS.sub("_", name.lower()).strip("_")
+    key = _key(name)
     codec = _CODECS.get(key)
     if codec is None or len(charset) > 64 or not charset.isascii():
         raise BadCharset(re.sub(r"[^ -~]", "?", name))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
-from mailserver.imap.grammar.cursor import Cursor
+from mailserver.imap.grammar.cursor import BadSyntax, Cursor
 from mailserver.imap.grammar.syntax import (
     MAX_NUMBER64,
     Flags,
@@ -44,6 +45,7 @@ class StoreFlags:
 
 _UNCHANGEDSINCE = re.compile(rb"\(UNCHANGEDSINCE ", re.IGNORECASE)
 _ITEM = re.compile(rb"([+-]?)FLAGS(\.SILENT)? ", re.IGNORECASE)
+_REMEMBERED = 200  # octets of arguments worth remembering: clients set the same flags again and again
 _OPS = {b"": StoreOp.REPLACE, b"+": StoreOp.ADD, b"-": StoreOp.REMOVE}
 
 
@@ -54,6 +56,34 @@ def store(c: Cursor, uid: bool = False) -> StoreFlags:
     space(c)
     messages = sequence_set(c, uid)
     space(c)
+    return StoreFlags(messages, *_arguments(c))
+
+
+# RFC 9051 section 9: uid = "UID" SP (... / store / ...)
+def uid_store(c: Cursor) -> StoreFlags:
+    """Read UID STORE."""
+    return store(c, uid=True)
+
+
+_Arguments = tuple[StoreOp, bool, int, frozenset[str], int | None]
+
+
+def _arguments(c: Cursor) -> _Arguments:
+    """Read what stands behind the set, from memory when the same was read before."""
+    if len(c.data) - c.pos <= _REMEMBERED:
+        try:
+            return _remembered(c.data[c.pos :])
+        except BadSyntax:
+            pass  # read it once more at its place, so that the column is right
+    return _read_arguments(c)
+
+
+@lru_cache(maxsize=512)
+def _remembered(text: bytes) -> _Arguments:
+    return _read_arguments(Cursor(text))
+
+
+def _read_arguments(c: Cursor) -> _Arguments:
     unchanged_since = _unchanged_since(c) if c.at(b"(") else None
     match = _ITEM.match(c.data, c.pos)
     if match is None:
@@ -61,13 +91,7 @@ def store(c: Cursor, uid: bool = False) -> StoreFlags:
     c.pos = match.end()
     flags, keywords = flag_list(c) if c.at(b"(") else _bare_flags(c)
     end(c)
-    return StoreFlags(messages, _OPS[match.group(1)], match.group(2) is not None, flags, keywords, unchanged_since)
-
-
-# RFC 9051 section 9: uid = "UID" SP (... / store / ...)
-def uid_store(c: Cursor) -> StoreFlags:
-    """Read UID STORE."""
-    return store(c, uid=True)
+    return _OPS[match.group(1)], match.group(2) is not None, flags, keywords, unchanged_since
 
 
 # RFC 7162 section 7: store-modifier =/ "UNCHANGEDSINCE" SP mod-sequence-valzer

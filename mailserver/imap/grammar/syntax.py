@@ -265,6 +265,9 @@ def known_set(c: Cursor, uid: bool) -> NumberSet:
 _FLAG = re.compile(rb"\\?" + _ATOM_CHAR + rb"+")
 
 
+_BITS = {name: int(bit) for name, bit in FLAG_BY_NAME.items()}
+
+
 class Flags(NamedTuple):
     """System flags as bits of `store.model.flags.Flag`, and keywords as the client spelled them."""
 
@@ -296,7 +299,7 @@ def collect(names: list[str]) -> Flags:
     keywords: dict[str, str] = {}
     for name in names:
         if name[0] == "\\":
-            bits |= FLAG_BY_NAME.get(name.lower(), 0)  # Leniency.RECENT_IN_FLAGS
+            bits |= _BITS.get(name.lower(), 0)  # Leniency.RECENT_IN_FLAGS
         else:
             keywords.setdefault(name.lower(), name)
     return Flags(bits, frozenset(keywords.values()))

@@ -1,0 +1,62 @@
+"""Messages of an APPEND on their way from the socket into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mailserver.imap.errors import Refused
+from mailserver.store.errors import Kind, StoreError
+from mailserver.store.mailbox import Incoming, Mailbox
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+_TOGETHER = 4  # times the largest message: what one MULTIAPPEND may bring
+
+
+class Appending:
+    """The literals of one command; each goes straight into ``tmp/`` of the mailbox, never through memory."""
+
+    def __init__(self, session: Session, name: bytes) -> None:
+        """Refused [TRYCREATE] when the mailbox does not exist (RFC 9051 section 6.3.12)."""
+        self.mailbox = target(session, name)
+        self.received: list[Incoming] = []
+        self._limit = session.config.max_message_size
+        self._size = 0
+
+    def begin(self, size: int) -> Callable[[bytes], object]:
+        """Prepare for a message of ``size`` octets; returns where its octets go. StoreError TOO_BIG."""
+        self._size += size
+        # RFC 7889 section 4: TOOBIG
+        if size > self._limit or self._size > self._limit * _TOGETHER:
+            raise StoreError(Kind.TOO_BIG, "the message is larger than this server takes")
+        if size == 0:
+            # RFC 9051 section 6.3.12: there is no message without a header; Dovecot and Cyrus refuse it as well
+            raise Refused("A message cannot be empty")
+        incoming = self.mailbox.receive()
+        self.received.append(incoming)
+
+        def sink(data: bytes) -> None:
+            try:
+                incoming.write(data)
+            except OSError as error:
+                raise StoreError(Kind.TEMPORARY, "the message could not be written") from error
+
+        return sink
+
+    def discard(self) -> None:
+        """Remove what was not appended."""
+        for incoming in self.received:
+            incoming.discard()
+        self.received.clear()
+
+
+def target(session: Session, name: bytes) -> Mailbox:
+    """The mailbox of APPEND, COPY, MOVE; Refused [TRYCREATE] when it does not exist."""
+    try:
+        return session.mailbox(name)
+    except StoreError as error:
+        if error.kind is Kind.NOT_FOUND:
+            raise Refused("There is no such mailbox", b"TRYCREATE") from None
+        raise

@@ -1,0 +1,89 @@
+"""What the server says that it can do, computed: a word stands here with the condition under which it is true."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailserver.imap.state import State
+from mailserver.mail import mutf7
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+_PLAIN = re.compile(rb"[^\x00-\x1f\x7f\"\\]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A word of CAPABILITY and when it is said."""
+
+    name: str
+    when: Callable[[Session], bool]
+    enable: bool = False  # ENABLE takes it
+
+
+def _always(session: Session) -> bool:
+    return True
+
+
+def _before_login(session: Session) -> bool:
+    return session.state is State.NOT_AUTHENTICATED
+
+
+def _after_login(session: Session) -> bool:
+    return session.state is not State.NOT_AUTHENTICATED
+
+
+def _cleartext(session: Session) -> bool:
+    return session.services.authenticator.allows_cleartext(session.conn.tls, session.conn.is_loopback)
+
+
+# The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.
+CAPABILITIES: tuple[Capability, ...] = (
+    Capability("IMAP4rev1", _always),  # RFC 3501 section 6.1.1
+    Capability("LITERAL+", _always),  # RFC 7888 section 3
+    Capability("SASL-IR", _before_login),  # RFC 4959 section 3
+    Capability("ID", _always),  # RFC 2971 section 3.1
+    Capability("ENABLE", _always),  # RFC 5161 section 3.1
+    Capability("IDLE", _always),  # RFC 2177 section 3
+    # RFC 9051 section 6.2.1
+    Capability("STARTTLS", lambda s: _before_login(s) and s.services.tls is not None and not s.conn.tls),
+    # RFC 9051 section 6.2.3
+    Capability("LOGINDISABLED", lambda s: _before_login(s) and not _cleartext(s)),
+    Capability("AUTH=PLAIN", lambda s: _before_login(s) and _cleartext(s)),
+    Capability("AUTH=LOGIN", lambda s: _before_login(s) and _cleartext(s)),
+    Capability("NAMESPACE", _after_login),  # RFC 2342 section 5
+    Capability("UIDPLUS", _after_login),  # RFC 4315 section 1
+    Capability("CHILDREN", _after_login),  # RFC 3348 section 3
+    Capability("UNSELECT", _after_login),  # RFC 3691 section 2
+    Capability("SPECIAL-USE", _after_login),  # RFC 6154 section 2
+    Capability("MOVE", _after_login),  # RFC 6851 section 3
+    Capability("MULTIAPPEND", _after_login),  # RFC 3502 section 6
+    Capability("WITHIN", _after_login),  # RFC 5032 section 1
+    Capability("ESEARCH", _after_login),  # RFC 4731 section 1
+)
+
+ENABLEABLE = frozenset(c.name.upper() for c in CAPABILITIES if c.enable)
+
+
+def line(session: Session) -> bytes:
+    """The words that are true now."""
+    off = session.config.disabled_capabilities
+    return " ".join(c.name for c in CAPABILITIES if c.name.upper() not in off and c.when(session)).encode()
+
+
+# RFC 9051 section 9: mailbox = "INBOX" / astring
+def mailbox_name(name: str, *, utf8: bool) -> bytes:
+    """A mailbox name for a response: a quoted string, or a literal where that cannot be.
+
+    Names are quoted even where an atom would do: some clients read names of atoms as something else.
+    """
+    octets = name.encode("utf-8", "replace") if utf8 else mutf7.encode(name).encode("ascii")
+    if _PLAIN.fullmatch(octets):
+        return b"INBOX" if octets == b"INBOX" else b'"' + octets + b'"'
+    if b"\r" in octets or b"\n" in octets or b"\0" in octets:
+        return b"{%d}\r\n%s" % (len(octets), octets)
+    return b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'

@@ -1,0 +1,69 @@
+"""CAPABILITY, NOOP, CHECK, LOGOUT, ID, ENABLE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailserver import __version__
+from mailserver.imap import capabilities
+from mailserver.imap.grammar.anystate import Enable, Id, NoArguments
+from mailserver.imap.responses import status
+from mailserver.imap.responses.status import Completion, ok
+from mailserver.imap.state import State
+from mailserver.ops import log as logging
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+_log = logging.get("imap")
+
+
+# RFC 9051 section 6.1.1
+def capability(session: Session, args: NoArguments) -> Completion:
+    """Say what the server can do."""
+    session.write(b"* CAPABILITY " + capabilities.line(session) + b"\r\n")
+    return ok("CAPABILITY completed")
+
+
+# RFC 9051 section 6.1.2: the loop tells what happened to the mailbox after every command
+def noop(session: Session, args: NoArguments) -> Completion:
+    """Do nothing but look for news."""
+    if session.view is not None:
+        session.view.mailbox.poll()
+    return ok("NOOP completed")
+
+
+# RFC 3501 section 6.4.1
+def check(session: Session, args: NoArguments) -> Completion:
+    """Do what NOOP does: everything that was answered is on disk already."""
+    session.selected().mailbox.poll()
+    return ok("CHECK completed")
+
+
+# RFC 9051 section 6.1.3
+def logout(session: Session, args: NoArguments) -> Completion:
+    """Say goodbye."""
+    session.write(status.line(b"*", b"BYE", "IMAP4rev1 Server logging out"))
+    session.unselect()
+    session.state = State.LOGOUT
+    return ok("LOGOUT completed")
+
+
+# RFC 2971 section 3.1: the server must not base its behaviour on what the client says
+def identify(session: Session, args: Id) -> Completion:
+    """Exchange names."""
+    said = {key.decode("utf-8", "replace"): (value or b"").decode("utf-8", "replace") for key, value in args.parameters or ()}
+    if said:
+        _log.info("client", session.conn, name=said.get("name"), version=said.get("version"), os=said.get("os"))
+    session.write(b'* ID ("name" "postkeep" "version" "%s")\r\n' % __version__.encode())
+    return ok("ID completed")
+
+
+# RFC 5161 section 3.1: unknown capabilities are ignored; the answer names those that this command enabled
+def enable(session: Session, args: Enable) -> Completion:
+    """Switch on what changes the protocol."""
+    off = session.config.disabled_capabilities
+    added = [c for c in args.capabilities if c in capabilities.ENABLEABLE and c not in off and c not in session.enabled]
+    session.enabled.update(added)
+    session.write(b"* ENABLED" + "".join(" " + c for c in added).encode() + b"\r\n")
+    return ok("ENABLE completed")

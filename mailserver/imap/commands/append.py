@@ -1,0 +1,42 @@
+"""APPEND."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mailserver.imap.appending import Appending, target
+from mailserver.imap.errors import Refused
+from mailserver.imap.grammar.append import Append, AppendMessage
+from mailserver.imap.responses.sets import number_set
+from mailserver.imap.responses.status import Completion, ok
+from mailserver.store import mailbox as store
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+
+# RFC 9051 section 6.3.12, RFC 3502 section 6.3.11: all messages or none
+def append(session: Session, args: Append) -> Completion:
+    """Append messages to a mailbox."""
+    appending = session.appending
+    if appending is None:  # every literal came while the name of the mailbox was not known yet
+        appending = session.appending = Appending(session, args.name)
+    mailbox = target(session, args.name)
+    if mailbox is not appending.mailbox:
+        raise Refused("The mailbox was replaced meanwhile", b"TRYCREATE")
+    received = iter(list(appending.received))
+    items = [_item(appending, m, received) for m in args.messages]
+    snapshot, uids = mailbox.append(items)
+    # RFC 4315 section 3: APPENDUID
+    return ok("APPEND completed", b"APPENDUID %d %s" % (snapshot.uidvalidity, number_set(uids)))
+
+
+def _item(appending: Appending, message: AppendMessage, received: Iterator[store.Incoming]) -> store.Append:
+    data = message.literal.data
+    if data is None:
+        incoming = next(received)
+    else:
+        appending.begin(len(data))(data)
+        incoming = appending.received[-1]
+    return store.Append(incoming, message.flags, message.keywords, message.internaldate)

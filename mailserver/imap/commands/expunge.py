@@ -1,0 +1,38 @@
+"""EXPUNGE and UID EXPUNGE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailserver.imap.commands.numbers import chosen
+from mailserver.imap.errors import Refused
+from mailserver.imap.grammar.anystate import NoArguments
+from mailserver.imap.grammar.expunge import UidExpunge
+from mailserver.imap.responses.status import Completion, ok
+from mailserver.store.model.flags import Flag
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+
+# RFC 9051 section 6.4.3; what vanished is told by the loop, with what others expunged
+def expunge(session: Session, args: NoArguments) -> Completion:
+    """Remove every message that is \\Deleted."""
+    view = session.selected()
+    if view.read_only:
+        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    snapshot = view.mailbox.snapshot()
+    view.mailbox.expunge([m.uid for m in snapshot.messages if m.flags & Flag.DELETED])
+    return ok("EXPUNGE completed")
+
+
+# RFC 9051 section 6.4.9, RFC 4315 section 2.1
+def uid_expunge(session: Session, args: UidExpunge) -> Completion:
+    """Remove those of the messages that are \\Deleted."""
+    view = session.selected()
+    if view.read_only:
+        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    named = {m.uid for m in chosen(view, args.messages)}
+    snapshot = view.mailbox.snapshot()
+    view.mailbox.expunge([m.uid for m in snapshot.messages if m.uid in named and m.flags & Flag.DELETED])
+    return ok("EXPUNGE completed")

@@ -1,0 +1,60 @@
+"""STORE and UID STORE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailserver.imap import news
+from mailserver.imap.commands.numbers import indexes
+from mailserver.imap.errors import Refused
+from mailserver.imap.grammar.flags import StoreFlags, StoreOp
+from mailserver.imap.responses.sets import number_set
+from mailserver.imap.responses.status import Completion, ok
+from mailserver.store.mailbox import FlagOp
+from mailserver.store.model.message import Message
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+    from mailserver.imap.view import View
+
+_OPS = {StoreOp.ADD: FlagOp.ADD, StoreOp.REMOVE: FlagOp.REMOVE, StoreOp.REPLACE: FlagOp.REPLACE}
+
+
+# RFC 9051 section 6.4.6, RFC 7162 section 3.1.3
+def store(session: Session, args: StoreFlags) -> Completion:
+    """Change flags, and tell the client the new ones unless it said .SILENT."""
+    view = session.selected()
+    if view.read_only:
+        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    chosen = indexes(view, args.messages)
+    before = [view.messages[i] for i in chosen]
+    uids = [m.uid for m in before]
+    result = view.mailbox.store_flags(uids, _OPS[args.op], args.flags, args.keywords, args.unchanged_since)
+    modified = set(result.modified)
+    uid = args.messages.uid
+    if args.silent:
+        expected = {m.uid: _expected(m, args) for m in before if m.uid not in modified}
+        news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
+    else:
+        also = [i for i, m in zip(chosen, before, strict=True) if m.uid not in modified]
+        news.tell(session, result.snapshot, expunge=False, also=also, uid=uid)
+    if modified:
+        # RFC 7162 section 3.1.3: MODIFIED lists UIDs after UID STORE, sequence numbers after STORE
+        failed = sorted(modified) if uid else _numbers(view, sorted(modified))
+        return ok("Conditional STORE failed for some messages", b"MODIFIED " + number_set(failed))
+    return ok("STORE completed")
+
+
+def _numbers(view: View, uids: list[int]) -> list[int]:
+    return [i + 1 for u in uids if (i := view.index_of(u)) is not None]
+
+
+def _expected(m: Message, args: StoreFlags) -> tuple[int, frozenset[str]]:
+    """What a client that knew the flags of ``m`` assumes after its own silent STORE."""
+    known = {w.lower(): w for w in m.keywords}
+    words = frozenset(known.get(w.lower(), w) for w in args.keywords)
+    if args.op is StoreOp.ADD:
+        return m.flags | args.flags, m.keywords | words
+    if args.op is StoreOp.REMOVE:
+        return m.flags & ~args.flags, m.keywords - words
+    return args.flags, words

@@ -1,0 +1,67 @@
+"""IDLE."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from mailserver.imap import news
+from mailserver.imap.errors import Invalid
+from mailserver.imap.grammar.anystate import NoArguments
+from mailserver.imap.grammar.idle import is_done
+from mailserver.imap.responses import status
+from mailserver.imap.responses.status import Completion, ok
+from mailserver.net.connection import TimedOut
+from mailserver.net.waiter import Wake, Waker
+from mailserver.ops import metrics
+from mailserver.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from mailserver.imap.session import Session
+
+# Silence behind a NAT looks like death, to both sides: a word every two minutes keeps the way open.
+_STILL_HERE_SECONDS = 120.0
+
+
+# RFC 9051 section 6.3.13, RFC 2177 section 3
+def idle(session: Session, args: NoArguments) -> Completion:
+    """Tell about changes at once, until the client says DONE or something else."""
+    waker = Waker()
+    with contextlib.ExitStack() as stack:
+        if session.view is not None:
+            stack.enter_context(session.view.mailbox.subscribe_changes(waker.wake))
+        session.write(status.go_ahead(b"idling"))
+        metrics.IMAP_IDLE.inc()
+        stack.callback(metrics.IMAP_IDLE.inc, -1)
+        _wait_for_done(session, waker)
+    return ok("IDLE completed")
+
+
+def _wait_for_done(session: Session, waker: Waker) -> None:
+    deadline = time.monotonic() + session.config.idle_timeout_seconds
+    _tell(session)
+    while (line := session.next_line()) is None:
+        session.flush()
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut
+        wake = session.conn.wait(min(left, _STILL_HERE_SECONDS), waker)
+        if wake is Wake.READABLE:
+            session.feed()
+        elif wake is Wake.WOKEN:
+            _tell(session)
+        else:
+            session.write(status.line(b"*", b"OK", "Still here"))
+    if not is_done(line):
+        raise Invalid("Expected DONE")
+
+
+def _tell(session: Session) -> None:
+    view = session.view
+    if view is None:
+        return
+    try:
+        news.tell(session, view.mailbox.snapshot(), expunge=True)
+    except StoreError as error:
+        session.lost_mailbox(error)

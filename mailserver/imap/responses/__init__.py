@@ -1,0 +1,1 @@
+"""What is answered: values become octets. Pure."""

@@ -1,0 +1,344 @@
+"""One client's protocol state: reads commands, dispatches them by the table, answers.
+
+The only writer of tagged lines. A command's function returns a `Completion` or raises; what was raised becomes NO or
+BAD in `mailserver.imap.errors`. Output is gathered and sent when the client has nothing more to be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mailserver.auth.service import Identity
+from mailserver.config.schema import ImapConfig
+from mailserver.imap import capabilities, errors
+from mailserver.imap.appending import Appending
+from mailserver.imap.errors import Goodbye, Invalid, Refused
+from mailserver.imap.framer import Command, Framer, FramerLimits, LiteralAnnounced, Rejected, tag_of
+from mailserver.imap.grammar import syntax
+from mailserver.imap.grammar.cursor import BadSyntax, Cursor
+from mailserver.imap.news import tell
+from mailserver.imap.responses import status
+from mailserver.imap.responses.status import Completion
+from mailserver.imap.state import State, Trait
+from mailserver.imap.table import TABLE, CommandSpec
+from mailserver.imap.view import View
+from mailserver.mail import mutf7
+from mailserver.net.connection import Connection, ConnectionLost, ShuttingDown, TimedOut
+from mailserver.ops import log as logging
+from mailserver.ops import metrics
+from mailserver.services import Services
+from mailserver.store.account import Account
+from mailserver.store.errors import StoreError
+from mailserver.store.mailbox import Mailbox
+
+_log = logging.get("imap")
+_FLUSH = 1 << 18  # octets of output gathered before they are sent
+_BAD_BEFORE_LOGIN = 20  # commands in a row that made no sense
+_BAD_AFTER_LOGIN = 200
+_LITERAL_BEFORE_LOGIN = 4096  # RFC 7888 section 5 takes the same bound for LITERAL-
+
+
+class Session:
+    """``run`` speaks IMAP on the connection until one side ends it."""
+
+    def __init__(self, conn: Connection, services: Services, config: ImapConfig) -> None:
+        self.conn = conn
+        self.services = services
+        self.config = config
+        self.state = State.NOT_AUTHENTICATED
+        self.identity: Identity | None = None
+        self.account: Account | None = None
+        self.view: View | None = None
+        self.enabled: set[str] = set()
+        self.appending: Appending | None = None
+        self.tag = b"*"
+        self._framer = Framer(FramerLimits())
+        self._out: list[bytes] = []
+        self._size = 0
+        self._bad = 0
+
+    # -- output
+
+    def write(self, data: bytes) -> None:
+        """Gather output; sends when it is much."""
+        self._out.append(data)
+        self._size += len(data)
+        if self._size >= _FLUSH:
+            self.flush()
+
+    def write_many(self, parts: Sequence[bytes]) -> None:
+        """Gather several pieces of output."""
+        self._out.extend(parts)
+        self._size += sum(map(len, parts))
+        if self._size >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was gathered."""
+        if self._out:
+            out, self._out, self._size = self._out, [], 0
+            if len(out) == 1:
+                self.conn.send(out[0])
+            else:
+                self.conn.send(b"".join(out))
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Greet, then obey until the end. ConnectionLost escapes."""
+        self.conn.timeout = self.config.connection_timeout_seconds
+        greeting = f"{self.services.settings.hostname} IMAP4rev1 ready"
+        self.write(status.untagged_ok(b"CAPABILITY " + capabilities.line(self), greeting))
+        try:
+            while self.state is not State.LOGOUT:
+                self._step()
+            self.flush()
+        except Goodbye as bye:
+            self._farewell(bye.text, bye.code)
+        except TimedOut:
+            # RFC 9051 section 5.4: autologout timer
+            self._farewell("Autologout: idle for too long")
+        except ShuttingDown:
+            self._farewell("The server is shutting down")
+        finally:
+            self.close()
+
+    def _farewell(self, text: str, code: bytes = b"") -> None:
+        self.write(status.line(b"*", b"BYE", text, code))
+        try:
+            self.flush()
+        except (ConnectionLost, TimedOut):
+            pass  # the client is gone: nobody misses the goodbye
+
+    def close(self) -> None:
+        """Let go of everything that is not the connection; called once more does nothing."""
+        self.unselect()
+        self.drop_append()
+        if self.identity is not None:
+            _log.info("logout", self.conn, user=self.identity.user, received=self.conn.received, sent=self.conn.sent)
+            self.identity = None
+
+    def _step(self) -> None:
+        try:
+            event = self._framer.next()
+        except StoreError as error:  # the store refused the octets of a literal; the framer skips the rest
+            self._end(self.tag, errors.completion(error) or Completion(b"NO", "Failed"))
+            self.drop_append()
+            return
+        if event is None:
+            self.flush()
+            self._framer.feed(self.conn.receive())
+        elif isinstance(event, Command):
+            self._obey(event)
+        elif isinstance(event, LiteralAnnounced):
+            self._literal(event)
+        else:
+            self._rejected(event)
+
+    def _rejected(self, event: Rejected) -> None:
+        self.drop_append()
+        tag = event.tag.encode() if event.tag else b"*"
+        self._end(tag, Completion(b"BAD", event.text))
+        if event.fatal:
+            raise Goodbye(event.text)
+
+    # -- commands
+
+    def _obey(self, command: Command) -> None:
+        tag, name = tag_of(command.line), "?"
+        self.tag = tag.encode() if tag else b"*"
+        try:
+            cursor = Cursor.of(command)
+            head = syntax.head(cursor)
+            name = head.name
+            spec = self._spec(name)
+            completion = spec.run(self, spec.parse(cursor))
+            self._bad = 0
+            if completion is None:  # it was said already: STARTTLS
+                return
+            self._sync(spec)
+        except (ConnectionLost, TimedOut, Goodbye):
+            raise
+        except Exception as error:
+            completion = self._failed(error, name)
+            if completion.status != b"BAD":
+                self._sync(TABLE.get(name))
+        finally:
+            self.drop_append()
+        metrics.COMMANDS.inc(protocol="imap", command=name if name in TABLE else "?", result=completion.status.decode())
+        self._end(self.tag, completion)
+
+    def _spec(self, name: str) -> CommandSpec:
+        spec = TABLE.get(name)
+        if spec is None:
+            raise Invalid(f"Unknown command {name[:40]}")
+        if self.state not in spec.states:
+            raise Invalid(f"{name} is not allowed {_where(self.state)}")
+        return spec
+
+    def _failed(self, error: Exception, name: str) -> Completion:
+        completion = errors.completion(error)
+        if completion is None:
+            identity = _log.exception("fault", self.conn, command=name)
+            metrics.FAULTS.inc(protocol="imap")
+            # RFC 5530 section 3: SERVERBUG
+            return Completion(b"NO", f"Internal error {identity}, try again later", b"SERVERBUG")
+        if completion.status == b"BAD":
+            self._bad += 1
+            limit = _BAD_BEFORE_LOGIN if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
+            if self._bad >= limit:
+                self._end(self.tag, completion)
+                raise Goodbye("Too many bad commands")
+        return completion
+
+    def _end(self, tag: bytes, completion: Completion) -> None:
+        self.write(status.line(tag, completion.status, completion.text, completion.code))
+
+    def _sync(self, spec: CommandSpec | None) -> None:
+        """Tell the client what happened to its mailbox. RFC 9051 section 5.2."""
+        if self.view is None or spec is None or Trait.NO_SYNC in spec.traits:
+            return
+        try:
+            tell(self, self.view.mailbox.snapshot(), expunge=Trait.USES_SEQ not in spec.traits)
+        except StoreError as error:
+            self.lost_mailbox(error)
+
+    # -- literals
+
+    def _literal(self, event: LiteralAnnounced) -> None:
+        """Decide about a literal before it is sent: state, mailbox, size. RFC 9051 section 4.3, RFC 7888 section 4."""
+        tag = tag_of(event.line)
+        self.tag = tag.encode() if tag else b"*"
+        try:
+            cursor = Cursor(event.line, event.literals)
+            spec = self._spec(syntax.head(cursor).name)
+            if Trait.LITERAL_TO_STORE in spec.traits and spec.head is not None:
+                self._to_store(spec, cursor, event)
+            else:
+                self._to_memory(event)
+        except (BadSyntax, Invalid, Refused, StoreError) as error:
+            self._framer.refuse()
+            self.drop_append()
+            self._end(self.tag, self._failed(error, "literal"))
+            return
+        if event.synchronizing:
+            self.write(status.go_ahead())
+
+    def _to_memory(self, event: LiteralAnnounced) -> None:
+        small = self.state is not State.NOT_AUTHENTICATED or event.size <= _LITERAL_BEFORE_LOGIN
+        if not (small and event.fits_memory):
+            raise Refused("The literal is too large", b"TOOBIG")
+        self._framer.accept_memory()
+
+    def _to_store(self, spec: CommandSpec, cursor: Cursor, event: LiteralAnnounced) -> None:
+        assert spec.head is not None
+        head = spec.head(cursor)
+        if head.name is None:
+            self._to_memory(event)
+            return
+        if self.appending is None:
+            self.appending = Appending(self, head.name)
+        self._framer.accept_sink(self.appending.begin(event.size))
+
+    def drop_append(self) -> None:
+        """Forget messages that were received and not appended."""
+        if self.appending is not None:
+            self.appending.discard()
+            self.appending = None
+
+    # -- for the commands
+
+    def read_line(self) -> bytes:
+        """The next line, in the middle of a command: AUTHENTICATE. Without its end; Invalid when too long."""
+        while True:
+            line = self._framer.next_line()
+            if isinstance(line, Rejected):
+                raise Invalid(line.text)
+            if line is not None:
+                return line
+            self.flush()
+            self._framer.feed(self.conn.receive())
+
+    def next_line(self) -> bytes | None:
+        """The next line if it is there already."""
+        line = self._framer.next_line()
+        if isinstance(line, Rejected):
+            raise Invalid(line.text)
+        return line
+
+    def feed(self) -> None:
+        """Receive once."""
+        self._framer.feed(self.conn.receive())
+
+    def start_tls(self) -> None:
+        """Take up TLS; octets that came in clear behind STARTTLS end the connection (RFC 9051 section 11.1)."""
+        assert self.services.tls is not None
+        self.flush()
+        self.conn.push_back(self._framer.take_rest())
+        self.conn.start_tls(self.services.tls.context)
+        self._framer = Framer(FramerLimits())
+
+    def logged_in(self, identity: Identity) -> None:
+        """Enter the authenticated state; StoreError when the account cannot be opened."""
+        self.account = self.services.store.account(identity.user)
+        self.identity = identity
+        self.state = State.AUTHENTICATED
+        self.conn.mark_authenticated()
+        self.conn.timeout = self.config.idle_timeout_seconds
+
+    def select(self, view: View) -> None:
+        """Enter the selected state."""
+        self.view = view
+        self.state = State.SELECTED
+
+    def unselect(self) -> None:
+        """Leave the selected state."""
+        self.view = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def lost_mailbox(self, error: StoreError) -> None:
+        """The selected mailbox was deleted or renamed by somebody, or cannot be read any more."""
+        _log.warning("mailbox-lost", self.conn, cause=error.text)
+        self.unselect()
+        # RFC 9051 section 7.1: CLOSED
+        self.write(status.untagged_ok(b"CLOSED", "The selected mailbox is gone: " + error.text))
+
+    def selected(self) -> View:
+        """The view; only in the selected state."""
+        assert self.view is not None
+        return self.view
+
+    def user_account(self) -> Account:
+        """The account; only when logged in."""
+        assert self.account is not None
+        return self.account
+
+    # -- names of mailboxes
+
+    def decode_name(self, name: bytes) -> str:
+        """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
+
+        RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
+        """
+        try:
+            if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
+                text = name.decode("utf-8")
+                return text
+            return mutf7.decode(name)
+        except ValueError:
+            raise Refused("The name of the mailbox is not valid", b"CANNOT") from None
+
+    def encode_name(self, name: str) -> bytes:
+        """A mailbox name as this client reads it, with quotes where it needs them."""
+        return capabilities.mailbox_name(name, utf8=bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"}))
+
+    def mailbox(self, name: bytes) -> Mailbox:
+        """Open a mailbox by the name that the client sent."""
+        return self.user_account().mailbox(self.decode_name(name))
+
+
+def _where(state: State) -> str:
+    if state is State.NOT_AUTHENTICATED:
+        return "before login"
+    return "without a selected mailbox" if state is State.AUTHENTICATED else "now"

@@ -1,0 +1,169 @@
+"""What one client has been told of its selected mailbox, and what it has not been told yet.
+
+A session is a resynchronising client of its own store. The store hands out snapshots; the view keeps the list of
+messages as the client numbers them. ``advance`` compares the two and says what the client must hear: that one
+mechanism serves NOOP, IDLE, other sessions, other processes and foreign programs.
+
+Messages are compared by identity: the store makes a new object for each change and keeps those of unchanged messages.
+Where a command may not announce expunged messages (RFC 9051 section 7.5.1), they stay in the view as ghosts, keep
+their numbers, and are announced by the next command that may.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mailserver.store.mailbox import Mailbox
+from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.search import NumberSet
+from mailserver.store.state import position
+
+
+@dataclass(slots=True)
+class News:
+    """What the client must be told, in the order in which it must be told."""
+
+    expunged: list[tuple[int, int]] = field(default_factory=list)  # (seq, uid), highest first
+    changed: list[tuple[int, Message]] = field(default_factory=list)  # (seq after the expunges, message)
+    added: int = 0
+    keywords: bool = False  # the mailbox has keywords that FLAGS did not name
+
+    def __bool__(self) -> bool:
+        return bool(self.expunged or self.changed or self.added or self.keywords)
+
+
+class View:
+    """The selected mailbox as its client sees it."""
+
+    def __init__(self, mailbox: Mailbox, snapshot: Snapshot, *, read_only: bool, first_recent: int) -> None:
+        self.mailbox = mailbox
+        self.read_only = read_only
+        self.snapshot = snapshot
+        self.messages: Sequence[Message] = snapshot.messages
+        self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
+        self._ghosts = False
+        self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
+
+    # -- recent
+
+    def is_recent(self, uid: int) -> bool:
+        """Whether the message is \\Recent in this session."""
+        return any(first <= uid < end for first, end in self._recent)
+
+    def claim(self, first: int, snapshot: Snapshot) -> None:
+        """This session was the first to be told of the UIDs from ``first`` on."""
+        if first < snapshot.uidnext:
+            self._recent.append((first, snapshot.uidnext))
+            self._recent = self._recent[-200:]
+
+    def recent_count(self) -> int:
+        """The number of RECENT."""
+        messages = self.messages
+        return sum(position(messages, end) - position(messages, first) for first, end in self._recent)
+
+    # -- numbers
+
+    def resolve(self, numbers: NumberSet) -> list[int]:
+        """Indexes (sequence number - 1) of the messages named, ascending, each once.
+
+        UIDs that do not exist are passed over; a sequence number that does not exist raises IndexError.
+        RFC 9051 section 9: seq-number, seq-range.
+        """
+        messages = self.messages
+        if numbers.saved:
+            return [i for uid in self.saved if (i := self.index_of(uid)) is not None]
+        ranges = numbers.ranges
+        if len(ranges) == 1:
+            return list(self._range(ranges[0], numbers.uid))
+        found: set[int] = set()
+        for pair in ranges:
+            found.update(self._range(pair, numbers.uid))
+        return sorted(found) if len(found) < len(messages) else list(range(len(messages)))
+
+    def _range(self, pair: tuple[int | None, int | None], uid: bool) -> range:
+        messages = self.messages
+        if uid:
+            if not messages:
+                return range(0)
+            last = messages[-1].uid
+            low, high = (last if n is None else n for n in pair)
+            if low > high:
+                low, high = high, low
+            return range(position(messages, low), position(messages, high + 1))
+        count = len(messages)
+        low, high = (count if n is None else n for n in pair)
+        if low > high:
+            low, high = high, low
+        if low < 1 or high > count:
+            raise IndexError(high)
+        return range(low - 1, high)
+
+    def index_of(self, uid: int) -> int | None:
+        """Index of the message with this UID."""
+        i = position(self.messages, uid)
+        return i if i < len(self.messages) and self.messages[i].uid == uid else None
+
+    # -- news
+
+    def advance(self, snapshot: Snapshot, *, expunge: bool) -> News:
+        """Take over a newer snapshot and say what the client must be told; without ``expunge`` nothing vanishes."""
+        if snapshot is self.snapshot and not (self._ghosts and expunge):
+            return News()
+        news = News(keywords=snapshot.keywords != self.snapshot.keywords)
+        old, new = self.messages, snapshot.messages
+        if old is not new:
+            self._compare(old, new, news, expunge)
+        self.snapshot = snapshot
+        return news
+
+    def _compare(self, old: Sequence[Message], new: Sequence[Message], news: News, expunge: bool) -> None:
+        added = new[position(new, old[-1].uid + 1) :] if old else new
+        news.added = len(added)
+        current = set(new)
+        replaced: dict[int, Message] = {}
+        gone: list[int] = []
+        for i, m in enumerate(old):
+            if m not in current:
+                j = position(new, m.uid)
+                if j < len(new) and new[j].uid == m.uid:
+                    replaced[i] = new[j]
+                else:
+                    gone.append(i)
+        shown = [(i, m) for i, m in replaced.items() if _looks_different(old[i], m)]
+        if expunge or not gone:
+            news.expunged = [(i + 1, old[i].uid) for i in reversed(gone)]
+            self.messages, self._ghosts = new, False
+            news.changed = [(i + 1 - _below(gone, i), m) for i, m in shown]
+        else:
+            kept = list(old)
+            for i, m in replaced.items():
+                kept[i] = m
+            kept.extend(added)
+            self.messages, self._ghosts = kept, True
+            news.changed = [(i + 1, m) for i, m in shown]
+
+
+def _looks_different(old: Message, new: Message) -> bool:
+    return old.flags != new.flags or old.keywords != new.keywords or old.modseq != new.modseq
+
+
+def _below(ascending: Sequence[int], i: int) -> int:
+    return bisect_left(ascending, i)
+
+
+def uid_ranges(uids: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending UIDs as ranges, both ends included."""
+    ranges: list[tuple[int, int]] = []
+    first = last = -1
+    for uid in uids:
+        if uid == last + 1 and first >= 0:
+            last = uid
+            continue
+        if first >= 0:
+            ranges.append((first, last))
+        first = last = uid
+    if first >= 0:
+        ranges.append((first, last))
+    return ranges

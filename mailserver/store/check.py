@@ -1,0 +1,122 @@
+"""The invariants of the store, as a function: tests call it after everything they do to a mailbox.
+
+Reads files and index afresh and changes nothing. What it finds wrong is returned as sentences.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from mailserver.store import names
+from mailserver.store.account import INDEX_NAME
+from mailserver.store.formats.maildir import filename, keywords, uidlist
+from mailserver.store.model.numbers import MAX_UID
+
+
+def check_account(root: str, index_path: str | None = None) -> list[str]:
+    """Everything that is wrong with the Maildir at ``root`` and its index; an empty list when all is well."""
+    directories = [""] + [e.name for e in os.scandir(root) if e.name.startswith(".") and os.path.isdir(f"{e.path}/cur")]
+    found: list[str] = []
+    for directory in directories:
+        path = f"{root}/{directory}" if directory else root
+        label = names.from_directory(directory) if directory else names.INBOX
+        found += [f"{label or directory}: {problem}" for problem in _check_folder(path)]
+    index = index_path or f"{root}/{INDEX_NAME}"
+    if os.path.exists(index):
+        found += _check_index(root, index)
+    return found
+
+
+def _files(path: str) -> list[str]:
+    return [f"{part}/{name}" for part in ("new", "cur") for name in os.listdir(f"{path}/{part}") if name[0] != "."]
+
+
+def _check_folder(path: str) -> Iterator[str]:
+    files = _files(path)
+    bases = [filename.base_of(f) for f in files]
+    if len(set(bases)) != len(bases):
+        yield "two files of one base name"
+    table = keywords.read(f"{path}/{keywords.NAME}")
+    lowered = [w.lower() for w in table if w]
+    if len(set(lowered)) != len(lowered):
+        yield "a keyword stands twice in dovecot-keywords"
+    for file in files:
+        yield from _check_file(path, file, len(table))
+    yield from _check_uidlist(f"{path}/{uidlist.NAME}")
+
+
+def _check_file(path: str, file: str, keyword_count: int) -> Iterator[str]:
+    parsed = filename.parse(file)
+    if file.startswith("new/") and ":2," in file and (parsed.flags or parsed.letters):
+        yield f"{file}: flags in new/"
+    info = file.partition(":2,")[2]
+    if info != "".join(sorted(set(info))):
+        yield f"{file}: flags not sorted, or twice"
+    if any(ord(letter) - 97 >= keyword_count for letter in parsed.letters):
+        yield f"{file}: a keyword letter without a keyword"
+    size, virtual = filename.sizes(file)
+    with open(f"{path}/{file}", "rb") as f:
+        data = f.read()
+    if size >= 0 and size != len(data):
+        yield f"{file}: S= is not its size {len(data)}"
+    if size >= 0 and virtual >= 0 and virtual != len(data) + data.count(b"\n") - data.count(b"\r\n"):
+        yield f"{file}: W= is not its size with CRLF"
+
+
+def _check_uidlist(path: str) -> Iterator[str]:
+    try:
+        with open(path, "rb") as f:
+            lines = f.read().split(b"\n")
+    except FileNotFoundError:
+        return
+    listed = uidlist.read(path)
+    if listed is None:
+        yield "the list of UIDs is empty"
+        return
+    if lines[-1]:
+        yield "the list of UIDs ends in half a line"
+    uids = [int(line.split(b" ")[0]) for line in lines[1:] if line]
+    if any(a >= b for a, b in zip(uids, uids[1:], strict=False)):
+        yield "UIDs do not ascend"
+    if uids and not (0 < uids[0] and uids[-1] <= MAX_UID):
+        yield "a UID out of range"
+    if not 0 < listed.uidvalidity < 2**32:
+        yield "UIDVALIDITY out of range"
+
+
+def _check_index(root: str, index: str) -> Iterator[str]:
+    """Where the index claims to be up to date, it must say what the files say."""
+    db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+    try:
+        if db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            yield "the index is damaged"
+            return
+        for key, directory, next_uid, validity in db.execute("SELECT id, directory, uidnext, uidvalidity FROM folder"):
+            name = os.fsdecode(directory)
+            path = f"{root}/{name}" if name else root
+            if os.path.isdir(f"{path}/cur"):
+                yield from (f"index of {name or names.INBOX}: {p}" for p in _compare(db, key, path, next_uid, validity))
+    finally:
+        db.close()
+
+
+def _compare(db: sqlite3.Connection, key: int, path: str, next_uid: int, validity: int) -> Iterator[str]:
+    listed = uidlist.read(f"{path}/{uidlist.NAME}")
+    if listed is None or listed.uidvalidity != validity:
+        yield "another UIDVALIDITY than the list of UIDs"
+        return
+    if listed.next_uid > next_uid:
+        return  # somebody else delivered since: the index will follow
+    on_disk = {filename.base_of(f): f for f in _files(path)}
+    rows = list(db.execute("SELECT uid, file, flags FROM message WHERE folder=?", (key,)))
+    for uid, file, flags in rows:
+        base = filename.base_of(os.fsdecode(file))
+        entry = listed.entries.get(base)
+        if entry is None or entry.uid != uid:
+            yield f"UID {uid} is not what the list of UIDs says of {base}"
+        elif base in on_disk and on_disk[base] == os.fsdecode(file) and filename.parse(on_disk[base]).flags != flags:
+            yield f"UID {uid}: other flags than the file"
+    if any(uid >= next_uid for uid, _, _ in rows):
+        yield "a UID not below UIDNEXT"

@@ -1,0 +1,164 @@
+"""What a transcript cannot say: locks, big messages, faults, the end of the server, poplib."""
+
+from __future__ import annotations
+
+import poplib
+import socket
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from mailserver.ops import metrics
+from mailserver.pop3 import commands
+from mailserver.pop3.context import LoginDelay, Pop3Options
+from mailserver.pop3.server import Pop3Server
+from mailserver.pop3.table import TABLE
+from tests.transcripts.test_pop3 import deliver, serving
+
+
+def connect(server: Pop3Server) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", server.addresses["pop3"]), timeout=10)
+    assert client.recv(1000).startswith(b"+OK")
+    return client
+
+
+def login(server: Pop3Server) -> poplib.POP3:
+    pop = poplib.POP3("127.0.0.1", server.addresses["pop3"], timeout=10)
+    try:
+        pop.user("alice")
+        pop.pass_("secret")
+    except poplib.error_proto:
+        pop.close()
+        raise
+    return pop
+
+
+def test_poplib(tmp_path: Path) -> None:
+    body = b"Subject: x\r\n\r\n.dot\r\nlast\r\n"
+    with serving(tmp_path, Pop3Options()) as (server, store):
+        deliver(store, body)
+        before = metrics.POP3_DELETED.value()
+        pop = poplib.POP3("127.0.0.1", server.addresses["pop3"], timeout=10)
+        assert set(pop.capa()) >= {"TOP", "UIDL", "USER", "SASL", "STLS"} - {"STLS"}
+        pop.apop("alice", "secret")
+        assert pop.stat() == (1, len(body))
+        assert b"\r\n".join(pop.retr(1)[1]) + b"\r\n" == body
+        assert pop.top(1, 1)[1] == [b"Subject: x", b"", b".dot"]
+        pop.dele(1)
+        pop.quit()
+        assert metrics.POP3_DELETED.value() == before + 1
+        assert store.account("alice").mailbox("INBOX").rescan().messages == []
+
+
+def test_a_big_message_is_not_held_in_memory(tmp_path: Path) -> None:
+    size = 8 << 20
+    with serving(tmp_path, Pop3Options()) as (server, store):
+        deliver(store, b"Subject: big\r\n\r\n" + (b"." + b"x" * 61 + b"\r\n") * (size // 64))
+        with connect(server) as client:
+            client.sendall(b"USER alice\r\nPASS secret\r\nRETR 1\r\nQUIT\r\n")
+            tracemalloc.start()
+            try:
+                got = 0
+                last = b""
+                while data := client.recv(65536):
+                    got += len(data)
+                    last = (last + data)[-80:]
+                peak = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        assert got > size + size // 64
+        assert last.endswith(b"\r\n.\r\n+OK POP3 server signing off (0 messages deleted)\r\n")
+        assert peak < 3 << 20
+
+
+def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, store):
+        first = login(server)
+        with pytest.raises(poplib.error_proto, match="IN-USE"):
+            login(server)
+        first.close()
+        server.stop()  # waits until the session has ended
+        store.account("alice").maildrop_lock().release()
+
+
+def test_login_delay(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options(login_delay=900)) as (server, _):
+        first = login(server)
+        assert first.capa()["LOGIN-DELAY"] == ["900"]
+        first.quit()
+        with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
+            login(server)
+
+
+def test_login_delay_without_setting() -> None:
+    delay = LoginDelay(0)
+    assert not delay.too_soon("a")
+    assert not delay.too_soon("a")
+
+
+def test_too_many_failures_end_the_session(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options(max_failed_logins=2)) as (server, _), connect(server) as client:
+        client.sendall(b"USER alice\r\nPASS x\r\nUSER alice\r\nPASS y\r\nNOOP\r\n")
+        said = b"".join(iter(lambda: client.recv(1000), b""))
+        assert said.count(b"-ERR [AUTH]") == 2
+        assert said.count(b"\r\n") == 4
+
+
+def test_a_timeout_says_nothing_and_removes_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options(timeout=0.2)) as (server, store):
+        deliver(store, b"a: b\r\n\r\nc\r\n")
+        with connect(server) as client:
+            client.sendall(b"USER alice\r\nPASS secret\r\nDELE 1\r\n")
+            said = b"".join(iter(lambda: client.recv(1000), b""))
+        assert said.endswith(b"+OK Message deleted\r\n")
+        assert len(store.account("alice").mailbox("INBOX").rescan().messages) == 1
+
+
+def test_a_fault_is_a_temporary_failure_with_an_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    def broken(session: object, _: None) -> None:
+        raise ZeroDivisionError("inside")
+
+    spec = TABLE["NOOP"]
+    monkeypatch.setitem(TABLE, "NOOP", type(spec)(spec.parse, broken, spec.states))  # type: ignore[arg-type]
+    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+        client.sendall(b"USER alice\r\nPASS secret\r\nNOOP\r\nQUIT\r\n")
+        said = b"".join(iter(lambda: client.recv(1000), b"")).decode()
+    answer = next(line for line in said.splitlines() if line.startswith("-ERR"))
+    assert answer.startswith("-ERR [SYS/TEMP] Internal error ")
+    assert any(answer.split()[-1] in line for line in log_lines)
+    assert said.endswith("(0 messages deleted)\r\n")
+
+
+def test_a_message_that_vanished(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, store):
+        deliver(store, b"a: b\r\n\r\nc\r\n")
+        pop = login(server)
+        box = store.account("alice").mailbox("INBOX")
+        box.expunge([message.uid for message in box.rescan().messages])
+        with pytest.raises(poplib.error_proto, match="expunged"):
+            pop.retr(1)
+        pop.dele(1)
+        assert pop.quit().startswith(b"+OK")
+
+
+def test_the_server_says_goodbye(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+        server.stop()
+        assert client.recv(1000).startswith(b"-ERR [SYS/TEMP]")
+
+
+def test_password_is_refused_in_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+        monkeypatch.setattr(type(server.context.auth), "allows_cleartext", lambda self, tls, loopback: tls)
+        client.sendall(b"USER alice\r\nPASS secret\r\nAUTH PLAIN =\r\nCAPA\r\nQUIT\r\n")
+        said = b"".join(iter(lambda: client.recv(1000), b""))
+    assert said.count(b"-ERR Passwords are only accepted over TLS") == 3
+    assert b"SASL" not in said
+    assert b"\r\nUSER\r\n" not in said
+
+
+def test_every_word_of_the_table_has_a_function_of_its_own_room() -> None:
+    assert {spec.run.__module__ for spec in TABLE.values()} == {commands.__name__, "mailserver.pop3.login"}

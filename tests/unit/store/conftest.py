@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mailserver.store.account import Account
+from mailserver.store.check import check_account
+from mailserver.store.mailbox import Append, Mailbox
+from mailserver.store.store import Store
+
+Add = Callable[..., int]
+
+
+@pytest.fixture
+def mail_root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "mail"
+    yield root
+    for user in root.iterdir() if root.exists() else ():
+        assert check_account(str(user)) == []
+
+
+@pytest.fixture
+def store(mail_root: Path) -> Iterator[Store]:
+    with Store(str(mail_root), durability="relaxed") as store:
+        yield store
+
+
+@pytest.fixture
+def account(store: Store) -> Account:
+    return store.account("alice")
+
+
+@pytest.fixture
+def inbox(account: Account) -> Mailbox:
+    return account.inbox
+
+
+def put(
+    mailbox: Mailbox,
+    data: bytes = b"Subject: test\r\n\r\nbody\r\n",
+    flags: int = 0,
+    keywords: tuple[str, ...] = (),
+    date: int | None = None,
+) -> int:
+    with mailbox.receive() as incoming:
+        incoming.write(data)
+        _, uids = mailbox.append([Append(incoming, flags, frozenset(keywords), date)])
+    return uids[0]
