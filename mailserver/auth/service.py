@@ -137,6 +137,10 @@ class Authenticator:
         """End the delays of throttled logins, so that the server can stop."""
         self._stopping.set()
 
+    def resume(self) -> None:
+        """Undo `stop`, for a server that is started again."""
+        self._stopping.clear()
+
     def login(self, user: str, password: Secret, origin: Origin, mechanism: str = "PLAIN") -> Identity:
         """Return who ``user`` is, if ``password`` is right. Raises `AuthFailed`, `AuthUnavailable`."""
         name = self._begin(user, origin)
@@ -180,7 +184,7 @@ class Authenticator:
             raise AuthUnavailable from error
 
     def _verify(self, record: UserRecord | None, password: bytes, name: str, origin: Origin) -> bool:
-        usable = record is not None and _may_come_from(record, origin.address)
+        usable = record is not None and bool(password) and _may_come_from(record, origin.address)
         stored = record.password_field if record is not None and usable else self._like_others
         digest = self._remembered.digest(stored, password)
         if usable and self._remembered.holds(digest):
@@ -198,7 +202,7 @@ class Authenticator:
             self._hashing.release()
         if right and usable:
             self._remembered.add(digest)
-        return right and usable and bool(password)
+        return right and usable
 
     @property
     def _like_others(self) -> str:

@@ -1,0 +1,243 @@
+"""The settings: every name, its default, its range, and one sentence that says what it does.
+
+`conf/mailserver.toml` and the error messages are made from this file. A limit stands here with its reason and nowhere
+else. Times are in seconds, sizes in octets, unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def setting(
+    default: Any, text: str, *, low: int | None = None, high: int | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """Declare a setting: its default, one sentence, the range of numbers or the choices of words."""
+    metadata = {"text": text, "low": low, "high": high, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=metadata | {"default": default})
+    return field(default=default, metadata=metadata | {"default": default})
+
+
+def library(default: Any, text: str) -> Any:
+    """Declare what only a program that embeds a server sets; it is not a name in the file."""
+    return field(default=default, metadata={"text": text, "library": True})
+
+
+def _port(default: int, what: str) -> Any:
+    """Declare a port."""
+    return setting(default, f"{what}; 0 takes any free port, -1 does not listen.", low=-1, high=65535)
+
+
+_HOST = 'Address to listen on; "" is all of IPv4 and IPv6.'
+_PORT = "Port for clients that begin in clear (and may ask for TLS)"
+_SSL_PORT = "Port for clients that begin with TLS"
+_ENABLE = "Offer TLS, at once on ssl_port and by command on port; needs a certificate in [tls]."
+_CONNECTIONS = "Connections at the same time; each is a thread and some 30 kB."
+_SIZE = "Largest message."
+_MB50 = 50 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """What all servers share. Embedding programs may give ``mailbox_path``, ``users`` and the certificate here."""
+
+    host: str = setting("0.0.0.0", _HOST)
+    port: int = _port(0, _PORT)
+    ssl_port: int = _port(-1, _SSL_PORT)
+    enable_ssl: bool = setting(True, _ENABLE)
+    max_connections: int = setting(100, _CONNECTIONS, low=1, high=1_000_000)
+    connection_timeout_seconds: int = setting(300, "A client that is silent so long is let go.", low=1, high=86400)
+    mailbox_path: str = library("", "As in [storage].")
+    users: Mapping[str, str] | None = library(None, "Names and passwords, in place of a users file.")
+    certificate: str = library("", "As in [tls].")
+    private_key: str = library("", "As in [tls].")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImapConfig(Listener):
+    """IMAP."""
+
+    port: int = _port(143, _PORT)
+    ssl_port: int = _port(993, _SSL_PORT)
+    connection_timeout_seconds: int = setting(
+        300,
+        "Before login, and in the middle of a command: a client that is silent so long is let go.",
+        low=1,
+        high=86400,
+    )
+    idle_timeout_seconds: int = setting(
+        1800, "After login, between commands and in IDLE (RFC 9051 section 5.4 asks for 1800).", low=1, high=604800
+    )
+    idle_notify_seconds: int = setting(
+        120, 'In IDLE, say "* OK Still here" so often: routers forget silent connections. 0 = never.', low=0, high=86400
+    )
+    max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+    disabled_capabilities: tuple[str, ...] = setting([], "Capabilities not to announce, for clients that misuse them.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pop3Config(Listener):
+    """POP3."""
+
+    port: int = _port(110, _PORT)
+    ssl_port: int = _port(995, _SSL_PORT)
+    max_connections: int = setting(50, _CONNECTIONS, low=1, high=1_000_000)
+    connection_timeout_seconds: int = setting(
+        600, "A client that is silent so long is let go (RFC 1939 section 3 asks for 600).", low=1, high=86400
+    )
+    max_message_size: int = setting(_MB50, "Larger messages are listed but not sent.", low=1024, high=2**40)
+    delete_on_quit: bool = setting(True, "Remove at QUIT what was deleted; false keeps all mail on the server.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpConfig(Listener):
+    """SMTP: mail from other servers, for the domains of this one."""
+
+    port: int = _port(25, _PORT)
+    max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+    trusted_networks: tuple[str, ...] = setting([], 'Who may send anywhere without login: ["192.0.2.0/24"].')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionConfig(Listener):
+    """Submission: mail from users of this server, after login, to anywhere."""
+
+    port: int = _port(587, _PORT)
+    ssl_port: int = _port(465, _SSL_PORT)
+    max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+    check_sender: bool = setting(True, "Users may send only from their own address.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmtpConfig(Listener):
+    """LMTP: mail from a mail server beside this one. Whoever reaches the port can deliver."""
+
+    host: str = setting("127.0.0.1", 'Address to listen on, or the path of a Unix socket ("/run/mailserver/lmtp").')
+    port: int = _port(24, "Port")
+    enable_ssl: bool = setting(False, _ENABLE)
+    max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig(Listener):
+    """HTTP: /metrics for Prometheus and /healthz. No login: keep it away from the world."""
+
+    host: str = setting("127.0.0.1", _HOST)
+    port: int = _port(9090, "Port")
+    enable_ssl: bool = setting(False, _ENABLE)
+    max_connections: int = setting(20, _CONNECTIONS, low=1, high=10_000)
+    connection_timeout_seconds: int = setting(10, "A client that is silent so long is let go.", low=1, high=3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Where the mail lies."""
+
+    mailbox_path: str = setting(
+        "/var/spool/mail",
+        "<mailbox_path>/<user>/ is the user's Maildir (or holds mbox files); it may hold {user}, {local}, {domain}.",
+    )
+    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir", "mbox"))
+    index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
+    durability: str = setting(
+        "strict",
+        '"strict": OK means it is on the disk. "relaxed" leaves out fsync, for tests.',
+        choices=("strict", "relaxed"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthConfig:
+    """Who may log in."""
+
+    users_file: str = setting("users", "user:{SCHEME}hash::::: a line, as in a Dovecot passwd-file.")
+    allow_cleartext: bool = setting(False, "Accept passwords without TLS; from loopback they always are.")
+    allow_weak_schemes: bool = setting(False, "Accept stored passwords in MD5, DES and plain digests of them.")
+    username_lowercase: bool = setting(True, "Alice and alice are the same user.")
+    default_domain: str = setting("", "Put behind names without one: alice logs in as alice@default_domain.")
+    delay_failures: bool = setting(True, "Slow down addresses that try many wrong passwords; nobody is locked out.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsConfig:
+    """The certificate. Read again at SIGHUP."""
+
+    certificate: str = setting("", "PEM file: the server's certificate and those above it; empty: no TLS.")
+    private_key: str = setting("", "PEM file: its key.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Processes, logging and stopping."""
+
+    workers: int | str = setting(
+        1, 'Processes that share the work; "auto" = one per core.', low=1, high=256, choices=("auto",)
+    )
+    user: str = setting("", "Give up root for this user when the ports are open; empty: stay who we are.")
+    grace_seconds: int = setting(10, "At a stop, sessions have so long to say goodbye.", low=0, high=3600)
+    log_level: str = setting(
+        "info", "Lowest level that is logged.", choices=("debug", "info", "warning", "error", "none")
+    )
+    log_format: str = setting("logfmt", "Form of the log's lines.", choices=("logfmt", "json"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueConfig:
+    """Mail on its way to other servers."""
+
+    path: str = setting("/var/spool/mailserver", "Where waiting mail lies.")
+    relay_host: str = setting("", "Send everything through this server (host or host:port); empty: by MX.")
+    workers: int = setting(4, "Deliveries at the same time.", low=1, high=1000)
+    retry_first_seconds: int = setting(300, "First pause after a temporary failure; it doubles.", low=1, high=86400)
+    retry_longest_seconds: int = setting(14400, "Longest pause between attempts.", low=1, high=604800)
+    lifetime_seconds: int = setting(
+        432000, "Then it goes back to its sender (RFC 5321 section 4.5.4.1: 4-5 days).", low=60
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """Bounds against clients that mean harm or are broken. 0 is no bound where it is allowed."""
+
+    login_timeout_seconds: int = setting(180, "Time to log in, all commands together.", low=1, high=86400)
+    handshake_timeout_seconds: int = setting(30, "Time for a TLS handshake.", low=1, high=3600)
+    max_connections_per_address: int = setting(
+        50,
+        "Connections from one address (IPv6: one /64). Mail clients open five each, and an office is one address.",
+        low=0,
+    )
+    max_unauthenticated: int = setting(200, "Connections not logged in; over it the oldest of them is let go.", low=0)
+    max_bad_commands: int = setting(20, "Commands in a row that made no sense, then the connection ends.", low=1)
+    max_line: int = setting(
+        65536, "One line of a command: RFC 7162 section 4 wants 8192, sets of UIDs are longer.", low=1000
+    )
+    max_command: int = setting(1048576, "One IMAP command, its literals in memory included.", low=65536)
+    max_literals: int = setting(1000, "Literals of one command.", low=1)
+    max_nesting: int = setting(50, "Parentheses in one another, MIME parts in one another.", low=10, high=200)
+    max_recipients: int = setting(
+        1000, "Recipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).", low=100
+    )
+    max_hops: int = setting(100, "Received: fields of a message, beyond it loops (RFC 5321 section 6.3).", low=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of them."""
+
+    hostname: str = setting("", "The name of this server in greetings and certificates; empty: the machine's own.")
+    domains: tuple[str, ...] = setting([], 'Domains whose mail is kept here: ["example.com"].')
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+    imap: ImapConfig = field(default_factory=ImapConfig)
+    pop3: Pop3Config = field(default_factory=Pop3Config)
+    smtp: SmtpConfig = field(default_factory=SmtpConfig)
+    submission: SubmissionConfig = field(default_factory=SubmissionConfig)
+    lmtp: LmtpConfig = field(default_factory=LmtpConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
