@@ -194,6 +194,12 @@ class Mailbox:
             if made:
                 self._context.index.put_facts(self.keeper.directory, kind, made)
 
+    def object_id(self) -> str:
+        """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
+        if self.keeper.current() is None:
+            self._load(look=False)
+        return self.keeper.uidlist.guid
+
     def expunged_since(self, modseq: int) -> list[int] | None:
         """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
         return self._context.index.expunged_since(self.keeper.directory, modseq)
