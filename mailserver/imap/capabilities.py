@@ -88,6 +88,13 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("OBJECTID", _after_login),  # RFC 8474 section 3
     Capability("PREVIEW", _after_login),  # RFC 8970 section 3
     Capability("REPLACE", _after_login),  # RFC 8508 section 2
+    Capability("SORT", _after_login),  # RFC 5256 section 1
+    Capability("SORT=DISPLAY", _after_login),  # RFC 5957 section 1
+    Capability("ESORT", _after_login),  # RFC 5267 section 3
+    Capability("THREAD=ORDEREDSUBJECT", _after_login),  # RFC 5256 section 1
+    Capability("THREAD=REFERENCES", _after_login),
+    Capability("THREAD=REFS", _after_login),
+    Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )
 
 ENABLEABLE = {c.name.upper(): c.name for c in CAPABILITIES if c.enable}

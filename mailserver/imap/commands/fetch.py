@@ -268,8 +268,8 @@ class Plan:
             root = opened.parsed() if body.section.part else None
             value = sections.extract(opened.octets(), body.section, root)
         if value is None:
-            # RFC 9051 section 6.4.5.1 has no word for a part that is not there; NIL is what all servers say
-            return pending + body.label + b" NIL"
+            # RFC 9051 section 6.4.5.1 has no word for a part that is not there; clients know Dovecot's empty string
+            value = b""
         value = without_nul(sections.cut(value, body.partial))
         if len(value) < 4096:
             return b"%b%b {%d}\r\n%b" % (pending, body.label, len(value), value)

@@ -30,14 +30,16 @@ def search(session: Session, args: Search) -> Completion:
         session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1.5
     numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in found]
     if args.returns is not None or "IMAP4REV2" in session.enabled:
-        _extended(session, view, args, found, numbers)
+        returns = args.returns or frozenset({"ALL"})
+        extended(session, view, returns, args.uid, found, numbers, modseq=args.criteria.modseq)
     else:
-        modseq = b" (MODSEQ %d)" % _highest(view, found) if args.criteria.modseq and found else b""
+        modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
         session.write(_plain(numbers) + modseq + b"\r\n")
     return ok("SEARCH completed")
 
 
-def _highest(view: View, found: Sequence[int]) -> int:
+def highest(view: View, found: Sequence[int]) -> int:
+    """The highest MODSEQ of the messages at these indexes."""
     return max(view.messages[i].modseq for i in found)
 
 
@@ -47,21 +49,30 @@ def _plain(numbers: Sequence[int]) -> bytes:
 
 
 # RFC 4731 section 3.1, RFC 9051 section 7.3.4
-def _extended(session: Session, view: View, args: Search, found: Sequence[int], numbers: Sequence[int]) -> None:
-    returns = args.returns or frozenset({"ALL"})
+def extended(
+    session: Session,
+    view: View,
+    returns: frozenset[str],
+    uid: bool,
+    found: Sequence[int],
+    numbers: Sequence[int],
+    *,
+    modseq: bool,
+) -> None:
+    """Write ESEARCH for messages at the indexes ``found``, which the client calls ``numbers``; keep them for ``$``."""
     if "SAVE" in returns:
         view.saved = [view.messages[i].uid for i in _kept(returns, found)]
         if returns == {"SAVE"}:
             return  # RFC 5182 section 2.1: nothing is said when only SAVE was asked
-    parts = [b'* ESEARCH (TAG "' + session.tag + b'")'] + ([b"UID"] if args.uid else [])
+    parts = [b'* ESEARCH (TAG "' + session.tag + b'")'] + ([b"UID"] if uid else [])
     if numbers:
         parts += [b"MIN %d" % numbers[0]] if "MIN" in returns else []
         parts += [b"MAX %d" % numbers[-1]] if "MAX" in returns else []
         parts += [b"ALL " + number_set(numbers)] if "ALL" in returns else []
     parts += [b"COUNT %d" % len(numbers)] if "COUNT" in returns else []
-    if args.criteria.modseq and found:
+    if modseq and found:
         # RFC 7162 section 3.1.10: of the messages returned
-        parts.append(b"MODSEQ %d" % _highest(view, _kept(returns, found)))
+        parts.append(b"MODSEQ %d" % highest(view, _kept(returns, found)))
     session.write(b" ".join(parts) + b"\r\n")
 
 
