@@ -82,9 +82,8 @@ def _without_start(value: bytes) -> bytes:
     blanks = len(value) - len(text)
     if blanks < 2 or text[:1] not in b"\n":
         return text
-    # When nothing but space stands on the first line, Dovecot keeps some of it; so do we, for clients compare.
-    kept = blanks - (1 if text else 2)
-    return value[blanks - kept :]
+    # When only space stands on the first line, Dovecot takes one away; so do we, for clients compare.
+    return value[1:]
 
 
 def fields(header: bytes, names: Collection[bytes], inverse: bool = False) -> bytes:
