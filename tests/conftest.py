@@ -16,7 +16,7 @@ from mailserver.ops import log
 
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
-    before = set(threading.enumerate())
+    before, children_before = set(threading.enumerate()), _children()
     yield
     deadline = time.monotonic() + 5
     left: list[threading.Thread] = []
@@ -25,7 +25,7 @@ def _no_leaks() -> Iterator[None]:
         if not left:
             break
         left[0].join(0.1)
-    children = _children()
+    children = [child for child in _children() if child not in children_before]
     assert not left, f"threads left behind: {left}"
     assert not children, f"child processes left behind: {children}"
 
