@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mailserver.imap.errors import Refused
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.mailbox import Incoming, Mailbox
+from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

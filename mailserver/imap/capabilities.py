@@ -41,6 +41,18 @@ def _cleartext(session: Session) -> bool:
     return session.services.authenticator.allows_cleartext(session.conn.tls, session.conn.is_loopback)
 
 
+def _may_log_in(session: Session) -> bool:
+    return _before_login(session) and _cleartext(session)
+
+
+def _login_disabled(session: Session) -> bool:
+    return _before_login(session) and not _cleartext(session)
+
+
+def _may_start_tls(session: Session) -> bool:
+    return _before_login(session) and session.services.tls is not None and not session.conn.tls
+
+
 # The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.
 CAPABILITIES: tuple[Capability, ...] = (
     Capability("IMAP4rev1", _always),  # RFC 3501 section 6.1.1
@@ -49,12 +61,10 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("ID", _always),  # RFC 2971 section 3.1
     Capability("ENABLE", _always),  # RFC 5161 section 3.1
     Capability("IDLE", _always),  # RFC 2177 section 3
-    # RFC 9051 section 6.2.1
-    Capability("STARTTLS", lambda s: _before_login(s) and s.services.tls is not None and not s.conn.tls),
-    # RFC 9051 section 6.2.3
-    Capability("LOGINDISABLED", lambda s: _before_login(s) and not _cleartext(s)),
-    Capability("AUTH=PLAIN", lambda s: _before_login(s) and _cleartext(s)),
-    Capability("AUTH=LOGIN", lambda s: _before_login(s) and _cleartext(s)),
+    Capability("STARTTLS", _may_start_tls),  # RFC 9051 section 6.2.1
+    Capability("LOGINDISABLED", _login_disabled),  # RFC 9051 section 6.2.3
+    Capability("AUTH=PLAIN", _may_log_in),
+    Capability("AUTH=LOGIN", _may_log_in),
     Capability("NAMESPACE", _after_login),  # RFC 2342 section 5
     Capability("UIDPLUS", _after_login),  # RFC 4315 section 1
     Capability("CHILDREN", _after_login),  # RFC 3348 section 3

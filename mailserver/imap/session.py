@@ -323,8 +323,7 @@ class Session:
         """
         try:
             if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
-                text = name.decode("utf-8")
-                return text
+                return name.decode("utf-8")
             return mutf7.decode(name)
         except ValueError:
             raise Refused("The name of the mailbox is not valid", b"CANNOT") from None

@@ -3,10 +3,11 @@
 On disk
 -------
 ``<mailbox_path>/<user>/`` is a Maildir: the INBOX. A folder ``A/B`` is the Maildir ``.A.B`` beside ``cur``, ``new`` and
-``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the account's
-directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we. Our own are the
-lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree), ``mailserver-pop3.lock`` (a POP3
-session), ``mailserver-special-use``, and the index ``mailserver.sqlite`` with SQLite's companions.
+``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the
+account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
+Our own are the lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree) and
+``mailserver-pop3.lock`` (a POP3 session), ``mailserver-special-use``, and the index ``mailserver.sqlite`` with SQLite's
+companions.
 
 Which fact lives where
 ----------------------
@@ -39,14 +40,14 @@ revision from the index. Changes by other programs are found by the times of ``c
 
 Locks
 -----
-In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
-UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for moments, the
-lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
+In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards
+new UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for
+moments, the lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
 
 A message's way in
 ------------------
-`Incoming` writes it to ``tmp/`` and syncs it; under the lock it is renamed (or linked) into ``new/`` or ``cur/`` and its UID
-is appended to ``dovecot-uidlist``; the index follows; the change is published; then, the lock given back, directory and
-list are synced, shared with whoever else waits for the same. Only then does the caller say OK. A crash between two of
-these steps leaves a file in ``tmp/`` that nobody sees, or a message that gets its UID at the next look.
+`Incoming` writes it to ``tmp/`` and syncs it; under the lock it is renamed (or linked) into ``new/`` or ``cur/`` and
+its UID is appended to ``dovecot-uidlist``; the index follows; the change is published; then, the lock given back,
+directory and list are synced, shared with whoever else waits for the same. Only then does the caller say OK. A crash
+between two of these steps leaves a file in ``tmp/`` that nobody sees, or a message that gets its UID at the next look.
 """

@@ -198,7 +198,7 @@ class Account:
                 if children:
                     raise StoreError(Kind.HAS_CHILDREN, "the name has inferior names and is no mailbox itself")
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
-            grave = f"{self.root}/tmp/{unique()}.deleted"
+            grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
             os.rename(path, grave)
             self._forget(names.to_directory(name))
             self._index.forget(names.to_directory(name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 
 from mailserver.store import names
 from mailserver.store.account import INDEX_NAME
@@ -78,9 +79,9 @@ def _check_uidlist(path: str) -> Iterator[str]:
     if lines[-1]:
         yield "the list of UIDs ends in half a line"
     uids = [int(line.split(b" ")[0]) for line in lines[1:] if line]
-    if any(a >= b for a, b in zip(uids, uids[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(uids)):
         yield "UIDs do not ascend"
-    if uids and not (0 < uids[0] and uids[-1] <= MAX_UID):
+    if uids and not (uids[0] > 0 and uids[-1] <= MAX_UID):
         yield "a UID out of range"
     if not 0 < listed.uidvalidity < 2**32:
         yield "UIDVALIDITY out of range"

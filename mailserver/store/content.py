@@ -37,8 +37,7 @@ class MessageFile:
         with copy:
             writer = CrlfWriter()
             for offset in range(0, on_disk, _CHUNK):
-                copy.write(writer.feed(os.pread(self._fd, _CHUNK, offset)))
-            copy.write(writer.end())
+                copy.write(writer.convert(os.pread(self._fd, _CHUNK, offset)))
             self.size = copy.tell()
             self.raw = self.size == on_disk
             copy.flush()

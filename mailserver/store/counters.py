@@ -16,6 +16,7 @@ import tempfile
 import time
 
 _SLOTS = 1 << 15
+_SHARED = "/dev/shm"  # noqa: S108 - opened without following links, owner checked
 _counter = itertools.count()
 
 
@@ -24,7 +25,7 @@ class Counters:
 
     def __init__(self, key: str) -> None:
         digest = hashlib.sha256(os.path.realpath(key).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        base = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
+        base = _SHARED if os.path.isdir(_SHARED) else tempfile.gettempdir()
         self.path = f"{base}/mailserver-{os.geteuid()}-{digest}"
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

@@ -19,6 +19,7 @@ from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import filename, keywords, uidlist
 from mailserver.store.formats.maildir.folder import Fingerprint, MaildirFolder
+from mailserver.store.formats.maildir.uidlist import UidList
 from mailserver.store.index.db import Changes, keyword_set
 from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock
@@ -46,7 +47,7 @@ class Keeper:
         self._looked = 0.0
         self._state: State | None = None
         self._epoch = ""
-        self._uidlist: uidlist.UidList | None = None
+        self._uidlist: UidList | None = None
         self._keywords_time = -1
 
     # -- reading
@@ -83,7 +84,7 @@ class Keeper:
         return self._state
 
     @property
-    def uidlist(self) -> uidlist.UidList:
+    def uidlist(self) -> UidList:
         """The list of UIDs as far as this process needs it: header, and lines read since the last reconciliation."""
         assert self._uidlist is not None
         return self._uidlist
@@ -119,10 +120,10 @@ class Keeper:
         else:
             self._begin(listed)
 
-    def _begin(self, listed: uidlist.UidList | None) -> None:
+    def _begin(self, listed: UidList | None) -> None:
         """Start from the files alone."""
         if listed is None:
-            listed = uidlist.UidList(self.context.new_uidvalidity())
+            listed = UidList(self.context.new_uidvalidity())
             uidlist.write(self.folder.uidlist_path, listed, {}, sync=self.context.sync)
         self._uidlist = listed
         previous = self._state.snapshot.highestmodseq if self._state else 0
@@ -140,12 +141,12 @@ class Keeper:
     def _restore_uidlist(self) -> None:
         """The list was removed, but the index still knows: nobody needs to download anything again."""
         snapshot = self.state.snapshot
-        self._uidlist = uidlist.UidList(snapshot.uidvalidity, snapshot.uidnext)
+        self._uidlist = UidList(snapshot.uidvalidity, snapshot.uidnext)
         live = {filename.base_of(m.file): uidlist.Entry(m.uid) for m in snapshot.messages}
         uidlist.write(self.folder.uidlist_path, self._uidlist, live, sync=self.context.sync)
         _log.warning("uidlist-restored", path=self.folder.uidlist_path, messages=len(live))
 
-    def _contradicts(self, listed: uidlist.UidList) -> bool:
+    def _contradicts(self, listed: UidList) -> bool:
         """Whether the list gives a message another UID than we know: then only the list counts."""
         entries = listed.entries
         for m in self.state.snapshot.messages:
@@ -154,7 +155,7 @@ class Keeper:
                 return True
         return False
 
-    def _read_uidlist(self) -> uidlist.UidList | None:
+    def _read_uidlist(self) -> UidList | None:
         path = self.folder.uidlist_path
         try:
             return uidlist.read(path)
@@ -247,7 +248,7 @@ class Keeper:
             whole=cold,
         )
 
-    def _follow_uidlist(self) -> uidlist.UidList:
+    def _follow_uidlist(self) -> UidList:
         assert self._uidlist is not None
         try:
             listed = uidlist.follow(self.folder.uidlist_path, self._uidlist)
@@ -290,7 +291,7 @@ class Keeper:
         return Message(m.uid, file, flags, kept, modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
     def _arrived(
-        self, listed: uidlist.UidList, files: list[str], words: tuple[str, ...], modseq: ModSeq, cold: bool
+        self, listed: UidList, files: list[str], words: tuple[str, ...], modseq: ModSeq, cold: bool
     ) -> list[Message]:
         known_next = 0 if cold else self.state.snapshot.uidnext
         placed: list[tuple[int, str, str]] = []

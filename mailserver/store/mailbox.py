@@ -25,7 +25,7 @@ from mailserver.store.index.db import keyword_set
 from mailserver.store.keeper import Keeper, suffix_for
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
-from mailserver.store.model.numbers import MAX_UID, Uid
+from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
 
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
 _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
@@ -339,7 +339,7 @@ class Mailbox:
             if found is not None:
                 self.folder.rename(found, file)
         words = keyword_set(" ".join(sorted(words)))
-        return Message(m.uid, file, flags, words, states.ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
+        return Message(m.uid, file, flags, words, ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
 
     def expunge(self, uids: Iterable[int]) -> tuple[Snapshot, list[Uid]]:
         """Remove exactly these messages; returns the UIDs that this call removed."""

@@ -1,12 +1,10 @@
 """Files and memory brought back into agreement: what each disagreement means.
 
-| on disk | known | meaning |
-|---|---|---|
-| name | same name | nothing happened |
-| same base, other flags or directory | yes | somebody changed flags, or moved it from ``new`` to ``cur`` |
-| no file of that base, seen so twice | yes | expunged (once is not enough: a directory listing may miss a file that is
-renamed meanwhile) | | new base | no | a message arrived | | a base twice | - | the second is a message of its own; the
-same inode under two names loses one name |
+A name that is known: nothing happened.
+A known base with other flags, or in the other directory: somebody changed flags, or moved it from ``new`` to ``cur``.
+No file of a known base, seen so twice: expunged. (Once is not enough: a listing may miss a file renamed meanwhile.)
+An unknown base: a message arrived.
+A base twice: the second is a message of its own; but one inode under two names loses one of them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Subject:
     def body(self) -> str:
         """The decoded text of its body, casemapped."""
         if self._body is None:
-            self._body = text.body_text(self.octets())
+            self._body = text.fold(text.body_text(self.octets()))
         return self._body
 
     def size(self) -> int:
@@ -78,9 +78,7 @@ class Resolver:
         self.is_recent = is_recent
 
 
-def search(
-    mailbox: Mailbox, messages: Sequence[Message], criterion: Criterion, resolver: Resolver
-) -> list[int]:
+def search(mailbox: Mailbox, messages: Sequence[Message], criterion: Criterion, resolver: Resolver) -> list[int]:
     """Indexes into ``messages`` of those that meet the criterion, ascending."""
     cost, predicate = _compile(criterion, resolver)
     subjects = [Subject(mailbox, i, m, None) for i, m in enumerate(messages)]
@@ -90,9 +88,7 @@ def search(
 
 
 def _prefetch_headers(mailbox: Mailbox, subjects: Sequence[Subject]) -> None:
-    for s, header in zip(
-        subjects, mailbox.facts(HEADER_FACT, [s.message for s in subjects], make_header), strict=True
-    ):
+    for s, header in zip(subjects, mailbox.facts(HEADER_FACT, [s.message for s in subjects], make_header), strict=True):
         s._header = header
 
 
@@ -184,13 +180,13 @@ def sent_date(header: bytes) -> datetime.datetime | None:
 
 # RFC 9051 section 6.4.4: substrings, compared under i;unicode-casemap (RFC 5051)
 def _text(c: criteria.Text, resolver: Resolver) -> tuple[int, Predicate]:
-    needle = text.casemap(c.needle)
+    needle = text.fold(c.needle)
     if c.field is Field.BODY:
         return _OCTETS, lambda s: needle in s.body()
     if c.field is Field.TEXT:
-        return _OCTETS, lambda s: needle in text.header_text(s.header()) or needle in s.body()
-    name = c.header
-    return _HEADER, lambda s: any(needle in value for value in text.field_texts(s.header(), name))
+        return _OCTETS, lambda s: needle in text.fold(text.header_text(s.header())) or needle in s.body()
+    name = c.header.encode("utf-8")
+    return _HEADER, lambda s: any(needle in text.fold(value) for value in text.header_values(s.header(), name))
 
 
 def _not(c: criteria.Not, resolver: Resolver) -> tuple[int, Predicate]:

@@ -13,7 +13,7 @@ import pytest
 from mailserver.auth.service import Authenticator, AuthRules
 from mailserver.auth.users import StaticUsers
 from mailserver.net.listen import Endpoint
-from mailserver.net.server import ServerOptions
+from mailserver.net.server import ServerOptions, StreamServer
 from mailserver.net.tls import TlsKeeper
 from mailserver.pop3.context import LoginDelay, Pop3Context, Pop3Options
 from mailserver.pop3.server import Pop3Server
@@ -45,8 +45,20 @@ def serving(tmp_path: Path, options: Pop3Options, tls: TlsKeeper | None = None) 
     auth = Authenticator(StaticUsers(USERS), AuthRules(delay_failures=False))
     with Store(str(tmp_path / "mail"), durability="relaxed") as store:
         context = Pop3Context("localhost", store, auth, tls, options, LoginDelay(options.login_delay))
-        with Pop3Server(ServerOptions("pop3", [Endpoint("pop3", "127.0.0.1", 0)]), context) as server:
+        with _Server(ServerOptions("pop3", [Endpoint("pop3", "127.0.0.1", 0)]), context) as server:
             yield server, store
+
+
+class _Server(Pop3Server):
+    """A server with a context of our making."""
+
+    def __init__(self, options: ServerOptions, context: Pop3Context) -> None:
+        StreamServer.__init__(self, options)
+        self.__dict__["context"] = context
+        self._embedded = False
+
+    start = StreamServer.start
+    stop = StreamServer.stop
 
 
 def variables(store: Store) -> dict[str, str | Callable[[Mapping[str, str]], str]]:

@@ -52,7 +52,10 @@ def logout(session: Session, args: NoArguments) -> Completion:
 # RFC 2971 section 3.1: the server must not base its behaviour on what the client says
 def identify(session: Session, args: Id) -> Completion:
     """Exchange names."""
-    said = {key.decode("utf-8", "replace"): (value or b"").decode("utf-8", "replace") for key, value in args.parameters or ()}
+    said = {
+        key.decode("utf-8", "replace"): (value or b"").decode("utf-8", "replace")
+        for key, value in args.parameters or ()
+    }
     if said:
         _log.info("client", session.conn, name=said.get("name"), version=said.get("version"), os=said.get("os"))
     session.write(b'* ID ("name" "postkeep" "version" "%s")\r\n' % __version__.encode())

@@ -11,6 +11,7 @@ from mailserver.imap.grammar.append import Append, AppendMessage
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store import mailbox as store
+from mailserver.store.formats.maildir.incoming import Incoming
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -32,7 +33,7 @@ def append(session: Session, args: Append) -> Completion:
     return ok("APPEND completed", b"APPENDUID %d %s" % (snapshot.uidvalidity, number_set(uids)))
 
 
-def _item(appending: Appending, message: AppendMessage, received: Iterator[store.Incoming]) -> store.Append:
+def _item(appending: Appending, message: AppendMessage, received: Iterator[Incoming]) -> store.Append:
     data = message.literal.data
     if data is None:
         incoming = next(received)

@@ -22,8 +22,9 @@ from mailserver.imap.responses.status import Completion, ok
 from mailserver.mail import headers, structure
 from mailserver.mail.structure import STRUCTURE_VERSION, Part
 from mailserver.net.connection import ConnectionLost
+from mailserver.store.content import MessageFile
 from mailserver.store.errors import StoreError
-from mailserver.store.mailbox import FlagOp, MessageFile
+from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message
 from mailserver.store.search import HEADER_FACT, make_header
@@ -94,7 +95,7 @@ def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Seque
     if not unseen:
         return frozenset()
     messages = view.messages
-    before = {messages[i].uid: (messages[i].flags | Flag.SEEN, messages[i].keywords) for i in unseen}
+    before = {int(messages[i].uid): (int(messages[i].flags | Flag.SEEN), messages[i].keywords) for i in unseen}
     result = view.mailbox.store_flags(list(before), FlagOp.ADD, Flag.SEEN)
     news.tell(session, result.snapshot, expunge=False, silent=before)
     return frozenset(unseen)

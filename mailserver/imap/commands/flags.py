@@ -33,7 +33,7 @@ def store(session: Session, args: StoreFlags) -> Completion:
     modified = set(result.modified)
     uid = args.messages.uid
     if args.silent:
-        expected = {m.uid: _expected(m, args) for m in before if m.uid not in modified}
+        expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
         news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
     else:
         also = [i for i, m in zip(chosen, before, strict=True) if m.uid not in modified]

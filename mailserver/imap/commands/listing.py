@@ -70,7 +70,7 @@ def lsub(session: Session, args: Lsub) -> Completion:
 
 def parents_of(names: Iterable[str]) -> set[str]:
     """Every level above these names."""
-    found = set()
+    found: set[str] = set()
     for name in names:
         levels = name.split("/")
         found.update("/".join(levels[:i]) for i in range(1, len(levels)))

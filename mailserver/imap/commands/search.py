@@ -27,7 +27,7 @@ def search(session: Session, args: Search) -> Completion:
     resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
     found = store_search.search(view.mailbox, view.messages, args.criteria.key, resolver)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
-    numbers = [view.messages[i].uid for i in found] if args.uid else [i + 1 for i in found]
+    numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in found]
     if args.returns is not None or "IMAP4REV2" in session.enabled:
         _extended(session, view, args, found, numbers)
     else:

@@ -218,7 +218,7 @@ class Index:
         ).fetchone()
         if row is None:
             return None
-        return row[0], FolderRow(*row[1:6], tuple(json.loads(row[6])), row[7], row[8])
+        return row[0], FolderRow(row[1], row[2], row[3], row[4], row[5], tuple(json.loads(row[6])), row[7], row[8])
 
     def expunged_since(self, directory: str, modseq: int) -> list[int] | None:
         """UIDs expunged with a higher MODSEQ, None when the index does not know."""

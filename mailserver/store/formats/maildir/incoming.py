@@ -22,7 +22,7 @@ class Incoming:
     def __init__(self, directory: str, *, sync: bool) -> None:
         """``directory`` is the folder whose ``tmp/`` is used; OSError as from open."""
         self.base = unique()
-        self.path = f"{directory}/tmp/{self.base}"
+        self.path = f"{directory}/tmp/{self.base}"  # noqa: S108 - a Maildir has a tmp of its own
         self.size = 0
         self._sync = sync
         self._crlf = CrlfWriter()
@@ -32,7 +32,7 @@ class Incoming:
 
     def write(self, data: bytes) -> None:
         """Take further octets. OSError when the disk is full: then discard."""
-        self._buffer += self._crlf.feed(data)
+        self._buffer += self._crlf.convert(data)
         if len(self._buffer) >= _BUFFER:
             self._flush()
 
@@ -52,7 +52,6 @@ class Incoming:
         """Complete it on disk, with this date (seconds since 1970; None: now); a second call does nothing."""
         if self._finished:
             return
-        self._buffer += self._crlf.end()
         self._flush()
         fd, self._fd = self._fd, -1
         try:
