@@ -1,6 +1,8 @@
 # What can be done here. `make` alone lists it.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+# the first that runs: a pyenv shim may be there and fail
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 N      ?= 2000
@@ -13,6 +15,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
@@ -28,10 +31,13 @@ test-all: $(BIN)/.installed ## all tests: interoperation and crashes too
 
 test-versions: ## all tests with Python 3.11, 3.12 and 3.13, those that are installed
 	@for version in 3.11 3.12 3.13; do \
-	  if python$$version -c pass 2>/dev/null; then \
-	    echo "== Python $$version"; \
-	    $(MAKE) --no-print-directory test-all PYTHON=python$$version VENV=.venv-$$version || exit 1; \
-	  else echo "== Python $$version is not installed"; fi; \
+	  found=; \
+	  for p in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+	    if $$p -c pass 2>/dev/null; then found=$$p; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "== Python $$version is not installed"; continue; fi; \
+	  echo "== Python $$version ($$found)"; \
+	  $(MAKE) --no-print-directory test-all PYTHON=$$found VENV=.venv-$$version || exit 1; \
 	done
 
 check: $(BIN)/.installed ## format, lint, types, import rules, RFC spelling, generated files

@@ -104,3 +104,9 @@ def test_ports_are_explained() -> None:
     assert "CAP_NET_BIND_SERVICE" in str(port_failure(PermissionError(errno.EACCES, "imap: port 143: no")))
     assert port_failure(OSError(errno.EADDRINUSE, "x")).status == os.EX_UNAVAILABLE
     assert port_failure(OSError(errno.EADDRNOTAVAIL, "x")).status == os.EX_OSERR
+
+
+def test_a_fault_is_one_line(config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailserver.ops.cli.user.settings_of", lambda arguments: 1 / 0)
+    assert main(["user", "list", "--config", config]) == os.EX_SOFTWARE
+    assert "internal fault" in capsys.readouterr().err
