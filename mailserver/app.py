@@ -146,7 +146,6 @@ class App:
         """Serve until SIGTERM or SIGINT; call it in the main thread. ``ready`` is called when connections are taken."""
         workers.block_signals()
         self.bind()
-        give_up_root(self.settings.server.user)
         if self.workers > 1:
             metrics.REGISTRY.share(self.workers)
             grace = float(self.settings.server.grace_seconds)

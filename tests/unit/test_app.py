@@ -226,9 +226,9 @@ def test_start_errors_are_one_line(tmp_path: Path) -> None:
     mail = f"[storage]\nmailbox_path='{tmp_path}'\n"
     users = "[auth]\nusers_file='m.toml'\n"
     cases = [
-        (mail, os.EX_NOINPUT, "users: no such file; `python -m mailserver user add NAME` makes it"),
+        (QUIET + mail, os.EX_NOINPUT, "users: no such file; `python -m mailserver user add NAME` makes it"),
         ("[imap]\nport = 'x'\n[pop3]\nprot = 1\n", os.EX_CONFIG, "pop3.prot: unknown name; did you mean port?"),
-        (f"{mail}{users}[tls]\ncertificate='nosuch'\nprivate_key='x'\n", os.EX_NOINPUT, "nosuch: No such file"),
+        (f"{QUIET}{mail}{users}[tls]\ncertificate='nosuch'\nprivate_key='x'\n", os.EX_NOINPUT, "nosuch: No such file"),
         (f"{QUIET}{mail}{users}[server]\nuser='nosuchuser'\n", os.EX_NOUSER, "nosuchuser: no such user"),
     ]
     for text, status, message in cases:
