@@ -85,7 +85,8 @@ class Mailbox:
 
     def rescan(self) -> Snapshot:
         """As ``snapshot``, but looks at the directories in any case: for SELECT, STATUS and a POP3 login."""
-        return self._load(look=True)
+        with os_errors():
+            return (None if self.gone else self.keeper.certain()) or self._load(look=True)
 
     def _load(self, *, look: bool) -> Snapshot:
         with self._locked():
@@ -192,6 +193,16 @@ class Mailbox:
             known.update(made)
             if made:
                 self._context.index.put_facts(self.keeper.directory, kind, made)
+
+    def object_id(self) -> str:
+        """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
+        if self.keeper.current() is None:
+            self._load(look=False)
+        return self.keeper.uidlist.guid
+
+    def expunged_since(self, modseq: int) -> list[int] | None:
+        """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
+        return self._context.index.expunged_since(self.keeper.directory, modseq)
 
     def uidls(self) -> list[tuple[Message, str]]:
         """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
@@ -372,6 +383,10 @@ class Mailbox:
 
         RFC 3501 section 2.3.2. Moves everything from ``new/`` to ``cur/``. Returns the first UID that is recent.
         """
+        with os_errors():
+            snapshot = None if self.gone else self.keeper.certain()
+        if snapshot is not None and snapshot.first_recent >= snapshot.uidnext:
+            return snapshot.first_recent, snapshot
         with self._locked():
             snapshot = self.keeper.load(look=True).snapshot
             first = snapshot.first_recent

@@ -92,5 +92,4 @@ def _refusal(error: AuthFailed | AuthUnavailable) -> Refused:
 
 def _welcome(session: Session, identity: Identity, method: str) -> Completion:
     session.logged_in(identity)
-    conn = session.conn
     return ok("LOGIN completed", b"CAPABILITY " + capabilities.line(session))
