@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import ssl
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailserver.net import connection
 from mailserver.net.connection import Connection, ConnectionLost, LineTooLong, ShuttingDown, TimedOut
@@ -382,3 +385,47 @@ def test_waiter_serves_other_descriptors(waiter: Waiter) -> None:
     assert got == [b"one", b"two"]
     os.close(reader)
     os.close(writer)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    octets=st.binary(max_size=200).map(lambda b: b.replace(b"a", b"\n")),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+    limit=st.integers(1, 30),
+)
+def test_lines_are_the_same_however_the_octets_are_split(octets: bytes, cuts: list[int], limit: int) -> None:
+    ours, theirs = socket.socketpair()
+    conn = Connection(ours, timeout=5)
+    bounds = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
+    expected = [line if len(line) <= limit else None for line in octets.split(b"\n")[:-1] for line in [line + b"\n"]]
+    found: list[bytes | None] = []
+    pieces = [octets[a:b] for a, b in itertools.pairwise(bounds)]
+    sent = b""
+    for piece in pieces:
+        theirs.sendall(piece)
+        sent += piece
+        while len(found) < sent.count(b"\n"):
+            try:
+                found.append(conn.read_line(limit))
+            except LineTooLong:
+                found.append(None)
+    theirs.close()
+    assert found == expected
+    with pytest.raises(ConnectionLost):
+        conn.read_line(limit)
+    conn.close()
+
+
+def test_many_sessions_wait_in_one_epoll(waiter: Waiter) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pairs = [socket.socketpair() for _ in range(100)]
+    conns = [Connection(ours, waiter=waiter) for ours, _ in pairs]
+    with ThreadPoolExecutor(100) as pool:
+        tasks = [pool.submit(conn.wait, 10, Waker()) for conn in conns]
+        for _, theirs in reversed(pairs):
+            theirs.sendall(b"x")
+        assert all(task.result() is Wake.READABLE for task in tasks)
+    assert len(os.listdir("/proc/self/fd")) <= before + 200 + 2  # the epoll and its bell
+    for conn, (_, theirs) in zip(conns, pairs, strict=True):
+        conn.close()
+        theirs.close()
