@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mailserver.imap.session import Session
 
 
-# RFC 9051 sections 6.3.2 and 6.3.3, RFC 3501 section 6.3.1
+# RFC 9051 section 6.3.2, RFC 9051 section 6.3.3, RFC 3501 section 6.3.1
 def select(session: Session, args: Select) -> Completion:
     """Open a mailbox, for reading and writing or (EXAMINE) for reading only."""
     if args.qresync is not None and "QRESYNC" not in session.enabled:
