@@ -18,6 +18,7 @@ from mailserver.store.changes import Subscription, Wake
 from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
+from mailserver.store.facts import Facts
 from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
@@ -66,7 +67,7 @@ class Mailbox:
         self._context = context
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
-        self._facts: dict[str, dict[int, bytes]] = {}
+        self._facts = Facts(context.index, directory)
 
     # -- reading
 
@@ -165,34 +166,9 @@ class Mailbox:
             self.keeper.remember_sizes(list(found.values()))
         return [m.vsize if m.vsize >= 0 else (found[m.uid].vsize if m.uid in found else 0) for m in messages]
 
-    def facts(
-        self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes], *, limit: int = 1 << 16
-    ) -> list[bytes | None]:
-        """A value made from each message's octets, from memory or the index where it was made before.
-
-        ``kind`` names what ``make`` makes, with its version. None for a message that is gone.
-        """
-        known = self._facts.setdefault(kind, {})
-        missing = [m for m in messages if m.uid not in known]
-        if missing:
-            if len(known) > limit:
-                known.clear()
-                missing = list(messages)
-            known.update(self._context.index.facts(self.keeper.directory, kind, [m.uid for m in missing]))
-            self._make_facts(kind, [m for m in missing if m.uid not in known], known, make)
-        return [known.get(m.uid) for m in messages]
-
-    def _make_facts(
-        self, kind: str, messages: list[Message], known: dict[int, bytes], make: Callable[[bytes], bytes]
-    ) -> None:
-        for start in range(0, len(messages), 20):
-            batch = messages[start : start + 20]
-            made = {
-                int(m.uid): make(data) for m, data in zip(batch, self.read_many(batch), strict=True) if data is not None
-            }
-            known.update(made)
-            if made:
-                self._context.index.put_facts(self.keeper.directory, kind, made)
+    def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
+        """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
+        return self._facts.get(kind, messages, make, self.read_many)
 
     def object_id(self) -> str:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
@@ -362,9 +338,7 @@ class Mailbox:
             self._unlink(doomed)
             modseq = states.next_modseq(snapshot.highestmodseq)
             gone = [m.uid for m in doomed]
-            for known in self._facts.values():
-                for uid in gone:
-                    known.pop(uid, None)
+            self._facts.forget(gone)
             snapshot = self.keeper.commit(gone=gone, modseq=modseq)
             self.keeper.trim_uidlist()
             return snapshot, gone
