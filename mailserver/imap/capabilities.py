@@ -50,7 +50,7 @@ def _login_disabled(session: Session) -> bool:
 
 
 def _may_start_tls(session: Session) -> bool:
-    return _before_login(session) and session.services.tls is not None and not session.conn.tls
+    return _before_login(session) and session.tls is not None and not session.conn.tls
 
 
 # The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.

@@ -33,8 +33,7 @@ from mailserver.store.mailbox import Mailbox
 
 _log = logging.get("imap")
 _FLUSH = 1 << 18  # octets of output gathered before they are sent
-_BAD_BEFORE_LOGIN = 20  # commands in a row that made no sense
-_BAD_AFTER_LOGIN = 200
+_BAD_AFTER_LOGIN = 200  # commands in a row that made no sense; before login the settings have fewer
 _LITERAL_BEFORE_LOGIN = 4096  # RFC 7888 section 5 takes the same bound for LITERAL-
 
 
@@ -52,7 +51,13 @@ class Session:
         self.enabled: set[str] = set()
         self.appending: Appending | None = None
         self.tag = b"*"
-        self._framer = Framer(FramerLimits())
+        self.tls = services.tls if config.enable_ssl else None
+        limits = services.settings.limits
+        self._limits = FramerLimits(
+            line=limits.max_line, literals=limits.max_literals, command=limits.max_command, literal=limits.max_command
+        )
+        self._framer = Framer(self._limits)
+        self._bad_before_login = limits.max_bad_commands
         self._out: list[bytes] = []
         self._size = 0
         self._bad = 0
@@ -185,7 +190,7 @@ class Session:
             return Completion(b"NO", f"Internal error {identity}, try again later", b"SERVERBUG")
         if completion.status == b"BAD":
             self._bad += 1
-            limit = _BAD_BEFORE_LOGIN if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
+            limit = self._bad_before_login if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
             if self._bad >= limit:
                 self._end(self.tag, completion)
                 raise Goodbye("Too many bad commands")
@@ -272,11 +277,11 @@ class Session:
 
     def start_tls(self) -> None:
         """Take up TLS; octets that came in clear behind STARTTLS end the connection (RFC 9051 section 11.1)."""
-        assert self.services.tls is not None
+        assert self.tls is not None
         self.flush()
         self.conn.push_back(self._framer.take_rest())
-        self.conn.start_tls(self.services.tls.context)
-        self._framer = Framer(FramerLimits())
+        self.conn.start_tls(self.tls.context)
+        self._framer = Framer(self._limits)
 
     def logged_in(self, identity: Identity) -> None:
         """Enter the authenticated state; StoreError when the account cannot be opened."""
