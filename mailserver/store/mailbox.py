@@ -25,8 +25,10 @@ from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.index.db import keyword_set
 from mailserver.store.keeper import Keeper, suffix_for
 from mailserver.store.lane import LANE
+from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
+from mailserver.store.source import Source
 
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
 _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
@@ -63,11 +65,22 @@ class Mailbox:
 
     def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
         self.name = name
-        self.gone = False  # deleted or renamed: whoever has it open must let go
+        self._gone = False
         self._context = context
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
         self._facts = Facts(context.index, directory)
+        self._facts_generation = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was deleted or renamed: whoever has it open must let go."""
+        return self._gone or self.keeper.replaced
+
+    def let_go(self) -> None:
+        """It is gone: wake whoever waits for news of it."""
+        self._gone = True
+        self.keeper.subscribers.wake()
 
     # -- reading
 
@@ -98,6 +111,8 @@ class Mailbox:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
         with os_errors(), self.keeper.lock.hold():
+            if self.gone:  # while we waited
+                raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
 
     def open(self, message: Message) -> MessageFile:
@@ -168,6 +183,9 @@ class Mailbox:
 
     def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
         """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
+        if self._facts_generation != self.keeper.generation:
+            self._facts_generation = self.keeper.generation
+            self._facts = Facts(self._context.index, self.keeper.directory)
         return self._facts.get(kind, messages, make, self.read_many)
 
     def object_id(self) -> str:
@@ -218,7 +236,7 @@ class Mailbox:
                 item.incoming.finish(item.internaldate)
         with self._locked():
             self.keeper.load()
-            snapshot, added = self._add([_Source.of(item) for item in items], keep=keep)
+            snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
         self._sync_added(added)
         return snapshot, [m.uid for m in added]
 
@@ -227,7 +245,7 @@ class Mailbox:
         _, uids = self.append([Append(incoming, flags, keywords)], keep=True)
         return uids[0]
 
-    def _add(self, sources: Sequence[_Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
+    def _add(self, sources: Sequence[Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
         """Name the files and write their UIDs. Under the lock, after ``load``."""
         keeper = self.keeper
         wanted = frozenset().union(*(s.keywords for s in sources)) if sources else frozenset()
@@ -254,7 +272,7 @@ class Mailbox:
         snapshot = keeper.commit(added=added, keywords_known=table, modseq=modseq)
         return snapshot, added
 
-    def _place(self, source: _Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
+    def _place(self, source: Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
         plain = not source.flags and not words
         file = f"new/{source.base}" if plain else f"cur/{source.base}{suffix_for(source.flags, words, table)}"
         target = f"{self.folder.path}/{file}"
@@ -264,7 +282,7 @@ class Mailbox:
             os.rename(source.path, target)
         return file
 
-    def _take_back(self, sources: Sequence[_Source], added: Sequence[Message], keep: bool) -> None:
+    def _take_back(self, sources: Sequence[Source], added: Sequence[Message], keep: bool) -> None:
         """Undo what was named before an error: all or none."""
         for source, m in zip(sources, added, strict=False):
             with contextlib.suppress(OSError):  # the first error is the one to report
@@ -296,7 +314,7 @@ class Mailbox:
             changed: list[Message] = []
             modified: list[Uid] = []
             pending: list[tuple[Message, int, frozenset[str]]] = []
-            for m in _select(snapshot.messages, uids):
+            for m in states.select(snapshot.messages, uids):
                 if unchanged_since is not None and m.modseq > unchanged_since:
                     modified.append(m.uid)
                     continue
@@ -305,10 +323,13 @@ class Mailbox:
                     pending.append((m, new_flags, words))
             for start in range(0, len(pending), _BATCH):
                 with LANE:
-                    changed += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+                    done = [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+                changed += [m for m in done if m is not None]
             if changed or table != snapshot.keywords:
                 moved = modseq if changed else None
                 snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
+            if len(changed) < len(pending):  # another program removed some
+                snapshot = self.keeper.load(look=True).snapshot
             return StoreResult(snapshot, modified)
 
     def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -318,21 +339,28 @@ class Mailbox:
         known = {w.lower(): w for w in table if w}
         return {w: known[w.lower()] for w in keywords if w.lower() in known}, table
 
-    def _reflag(self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int) -> Message:
+    def _reflag(
+        self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int
+    ) -> Message | None:
         base = filename.base_of(m.file)
         file = f"cur/{base}{suffix_for(flags, words, table, m.file)}"
         if not self.folder.rename(m.file, file):
             found = self.folder.locate(m.file)
-            if found is not None:
-                self.folder.rename(found, file)
+            if found is None or not self.folder.rename(found, file):
+                return None
         words = keyword_set(" ".join(sorted(words)))
         return Message(m.uid, file, flags, words, ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
 
-    def expunge(self, uids: Iterable[int]) -> tuple[Snapshot, list[Uid]]:
-        """Remove exactly these messages; returns the UIDs that this call removed."""
+    def expunge(self, uids: Iterable[int] | None, *, deleted: bool = False) -> tuple[Snapshot, list[Uid]]:
+        """Remove these messages (None: all), with ``deleted`` only those that are \\Deleted at this moment.
+
+        Returns the UIDs that this call removed.
+        """
         with self._locked():
             snapshot = self.keeper.load().snapshot
-            doomed = _select(snapshot.messages, uids)
+            doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
+            if deleted:
+                doomed = [m for m in doomed if m.flags & Flag.DELETED]
             if not doomed:
                 return snapshot, []
             self._unlink(doomed)
@@ -379,13 +407,15 @@ class Mailbox:
         self.folder.rename(m.file, file)
         return Message(m.uid, file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
-    def copy(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
+    def copy(
+        self, uids: Iterable[int], target: Mailbox, *, every: bool = False
+    ) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
         """Copy messages with flags, keywords and dates; durable when it returns. Target's snapshot, (old, new) UIDs.
 
-        Messages that are gone are passed over.
+        Messages that are gone are passed over; with ``every``, StoreError EXPUNGED, and nothing is copied.
         """
         with os_errors(), _locked_together(self, target):
-            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True)
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
         target._sync_added(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
@@ -406,11 +436,13 @@ class Mailbox:
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def _transfer(
-        self, uids: list[int], target: Mailbox, *, keep: bool
+        self, uids: list[int], target: Mailbox, *, keep: bool, every: bool = False
     ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
         """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
         for look in (False, True):
-            messages = _select(self.keeper.load(look=look).snapshot.messages, uids)
+            messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
+            if every and len(messages) < len(uids):
+                raise StoreError(Kind.EXPUNGED, "some of the messages no longer exist")
             target.keeper.load()
             try:
                 return messages, target._add([self._source(m) for m in messages], keep=keep)
@@ -419,57 +451,24 @@ class Mailbox:
                     raise
         raise AssertionError
 
-    def _source(self, m: Message) -> _Source:
+    def _source(self, m: Message) -> Source:
         path = f"{self.folder.path}/{m.file}"
         sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
-        return _Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
+        return Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
 
     # -- news
 
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
+        with os_errors():
+            self._context.watcher.add(self.folder.path, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
-        self._context.watcher.add(self.folder.path, self.keeper.look)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            if not self.keeper.subscribers:
-                self._context.watcher.remove(self.folder.path)
+            self._context.watcher.remove(self.folder.path, self.keeper.look)
 
         return Subscription(end)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A file that shall become a message."""
-
-    path: str
-    base: str
-    flags: int
-    keywords: frozenset[str]
-    date: int
-    size: int
-    vsize: int
-
-    @classmethod
-    def of(cls, item: Append) -> _Source:
-        """A received message."""
-        incoming = item.incoming
-        date = int(time.time()) if item.internaldate is None else item.internaldate
-        return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
-
-
-def _select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
-    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
-    if len(wanted) > 8:
-        chosen = frozenset(wanted)
-        return [m for m in messages if m.uid in chosen]
-    found = []
-    for uid in sorted(wanted):
-        i = states.position(messages, uid)
-        if i < len(messages) and messages[i].uid == uid:
-            found.append(messages[i])
-    return found
 
 
 def _applied(m: Message, op: FlagOp, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
