@@ -237,7 +237,7 @@ class Mailbox:
         with self._locked():
             self.keeper.load()
             snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
-        self._sync_added(added)
+        self._sync_or_undo(added)
         return snapshot, [m.uid for m in added]
 
     def link(self, incoming: Incoming, flags: int = 0, keywords: frozenset[str] = frozenset()) -> Uid:
@@ -290,6 +290,15 @@ class Mailbox:
                     os.unlink(f"{self.folder.path}/{m.file}")
                 else:
                     os.rename(f"{self.folder.path}/{m.file}", source.path)
+
+    def _sync_or_undo(self, added: Sequence[Message]) -> None:
+        """Make them durable, or take them away again: the client is told NO and will send them once more."""
+        try:
+            self._sync_added(added)
+        except StoreError:
+            with contextlib.suppress(StoreError):  # the first error is the one to report
+                self.expunge([m.uid for m in added])
+            raise
 
     def _sync_added(self, added: Sequence[Message]) -> None:
         with os_errors():
@@ -416,7 +425,7 @@ class Mailbox:
         """
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
-        target._sync_added(added)
+        target._sync_or_undo(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def move(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
