@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import mailserver
+from mailserver.ops import log as logging
 from mailserver.ops.cli.common import complain
 from mailserver.ops.cli.failure import Failure
 
@@ -61,6 +62,10 @@ def main(words: Sequence[str] | None = None) -> int:
         return failure.status
     except BrokenPipeError:  # the reader of our output has seen enough
         return os.EX_OK
+    except Exception as error:  # a fault of ours: the log line has the trace, in one line, under the id
+        identity = logging.get("app").exception("fault")
+        complain(f"internal fault {identity}: {type(error).__name__}: {error}")
+        return os.EX_SOFTWARE
     return status
 
 

@@ -111,8 +111,8 @@ class App:
         if self.workers > 1:
             self.services.limits.adopt(row)
             metrics.REGISTRY.adopt(row)
-        metrics.BUILD.inc(0 if row else 1, version=mailserver.__version__)
         if not row:
+            metrics.BUILD.inc(1 - metrics.BUILD.value(version=mailserver.__version__), version=mailserver.__version__)
             metrics.STARTED.inc(time.time() - metrics.STARTED.value())
         for server in self.servers:
             server.start()
@@ -146,7 +146,6 @@ class App:
         """Serve until SIGTERM or SIGINT; call it in the main thread. ``ready`` is called when connections are taken."""
         workers.block_signals()
         self.bind()
-        give_up_root(self.settings.server.user)
         if self.workers > 1:
             metrics.REGISTRY.share(self.workers)
             grace = float(self.settings.server.grace_seconds)

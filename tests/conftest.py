@@ -7,16 +7,30 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from mailserver.app import PROTOCOLS, App
+from mailserver.config.schema import (
+    HttpConfig,
+    ImapConfig,
+    LmtpConfig,
+    Pop3Config,
+    QueueConfig,
+    ServerConfig,
+    Settings,
+    SmtpConfig,
+    StorageConfig,
+    SubmissionConfig,
+)
 from mailserver.ops import log
 
 
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
-    before = set(threading.enumerate())
+    before, children_before = set(threading.enumerate()), _children()
     yield
     deadline = time.monotonic() + 5
     left: list[threading.Thread] = []
@@ -25,7 +39,7 @@ def _no_leaks() -> Iterator[None]:
         if not left:
             break
         left[0].join(0.1)
-    children = _children()
+    children = [child for child in _children() if child not in children_before]
     assert not left, f"threads left behind: {left}"
     assert not children, f"child processes left behind: {children}"
 
@@ -58,6 +72,28 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("tls")
     return write_certificate(folder, "localhost", days=2)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[App]:
+    """All servers on free ports of loopback, with a store of their own and the users alice and bob (``secret``)."""
+    ports = {"host": "127.0.0.1", "port": 0, "ssl_port": -1}
+    settings = Settings(
+        hostname="mail.example.com",
+        domains=("example.com",),
+        storage=StorageConfig(mailbox_path=str(tmp_path / "mail"), durability="relaxed"),
+        imap=ImapConfig(**ports),
+        pop3=Pop3Config(**ports),
+        smtp=SmtpConfig(**ports),
+        submission=SubmissionConfig(**ports),
+        lmtp=LmtpConfig(**ports),
+        http=HttpConfig(**ports),
+        queue=QueueConfig(path=str(tmp_path / "queue")),
+        server=ServerConfig(grace_seconds=2),
+    )
+    protocols = [name for name in PROTOCOLS if find_spec(f"mailserver.{name}.server")]
+    with App(settings, protocols, users={"alice": "secret", "bob": "secret"}) as app:
+        yield app
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -65,7 +65,10 @@ def parse(content: bytes, name: str = "mailserver.toml", folder: Path | None = N
     reader.look_across(settings)
     if reader.errors:
         raise ConfigError([line for _, line in sorted(reader.errors)])
-    return settings
+    if folder is None:
+        return settings
+    users = os.path.join(folder, settings.auth.users_file)  # the default, too, is beside the file
+    return dataclasses.replace(settings, auth=dataclasses.replace(settings.auth, users_file=users))
 
 
 class _Reader:

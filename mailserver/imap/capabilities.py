@@ -56,6 +56,7 @@ def _may_start_tls(session: Session) -> bool:
 # The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.
 CAPABILITIES: tuple[Capability, ...] = (
     Capability("IMAP4rev1", _always),  # RFC 3501 section 6.1.1
+    Capability("IMAP4rev2", _always, enable=True),  # RFC 9051 section 6.1.1
     Capability("LITERAL+", _always),  # RFC 7888 section 3
     Capability("SASL-IR", _before_login),  # RFC 4959 section 3
     Capability("ID", _always),  # RFC 2971 section 3.1
@@ -74,15 +75,43 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("MULTIAPPEND", _after_login),  # RFC 3502 section 6
     Capability("WITHIN", _after_login),  # RFC 5032 section 1
     Capability("ESEARCH", _after_login),  # RFC 4731 section 1
+    Capability("SEARCHRES", _after_login),  # RFC 5182 section 1
+    Capability("LIST-EXTENDED", _after_login),  # RFC 5258 section 1
+    Capability("LIST-STATUS", _after_login),  # RFC 5819 section 1
+    Capability("CREATE-SPECIAL-USE", _after_login),  # RFC 6154 section 3
+    Capability("STATUS=SIZE", _after_login),  # RFC 8438 section 2
+    Capability("CONDSTORE", _after_login, enable=True),  # RFC 7162 section 3.1
+    Capability("QRESYNC", _after_login, enable=True),  # RFC 7162 section 3.2
+    Capability("UTF8=ACCEPT", _after_login, enable=True),  # RFC 6855 section 3
+    Capability("BINARY", _after_login),  # RFC 3516 section 2
+    Capability("SAVEDATE", _after_login),  # RFC 8514 section 2
+    Capability("OBJECTID", _after_login),  # RFC 8474 section 3
+    Capability("PREVIEW", _after_login),  # RFC 8970 section 3
+    Capability("REPLACE", _after_login),  # RFC 8508 section 2
+    Capability("SORT", _after_login),  # RFC 5256 section 1
+    Capability("SORT=DISPLAY", _after_login),  # RFC 5957 section 1
+    Capability("ESORT", _after_login),  # RFC 5267 section 3
+    Capability("THREAD=ORDEREDSUBJECT", _after_login),  # RFC 5256 section 1
+    Capability("THREAD=REFERENCES", _after_login),
+    Capability("THREAD=REFS", _after_login),
+    Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )
 
-ENABLEABLE = frozenset(c.name.upper() for c in CAPABILITIES if c.enable)
+ENABLEABLE = {c.name.upper(): c.name for c in CAPABILITIES if c.enable}
 
 
 def line(session: Session) -> bytes:
     """The words that are true now."""
-    off = session.config.disabled_capabilities
-    return " ".join(c.name for c in CAPABILITIES if c.name.upper() not in off and c.when(session)).encode()
+    off = disabled(session)
+    words = [c.name for c in CAPABILITIES if c.name.upper() not in off and c.when(session)]
+    if _after_login(session) and "APPENDLIMIT" not in off:
+        words.append(f"APPENDLIMIT={session.config.max_message_size}")  # RFC 7889 section 2
+    return " ".join(words).encode()
+
+
+def disabled(session: Session) -> frozenset[str]:
+    """Those that are switched off, in capitals."""
+    return frozenset(name.upper() for name in session.config.disabled_capabilities)
 
 
 # RFC 9051 section 9: mailbox = "INBOX" / astring

@@ -71,7 +71,7 @@ def changed(
 ) -> list[bytes]:
     """FETCH with the new FLAGS. With CONDSTORE always with MODSEQ, and with QRESYNC with the UID.
 
-    RFC 7162 sections 3.1.4.2 and 3.2.4.
+    RFC 7162 section 3.1.4.2, RFC 7162 section 3.2.4.
     """
     condstore = "CONDSTORE" in session.enabled
     with_uid = uid or bool(session.enabled & {"QRESYNC", "IMAP4REV2"})

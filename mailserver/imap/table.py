@@ -20,7 +20,20 @@ from mailserver.imap.commands import listing as do_list
 from mailserver.imap.commands import mailbox as do_mailbox
 from mailserver.imap.commands import nonauth as do_nonauth
 from mailserver.imap.commands import search as do_search
-from mailserver.imap.grammar import anystate, append, copy, expunge, fetch, flags, listing, mailbox, nonauth, search
+from mailserver.imap.commands import sort as do_sort
+from mailserver.imap.grammar import (
+    anystate,
+    append,
+    copy,
+    expunge,
+    fetch,
+    flags,
+    listing,
+    mailbox,
+    nonauth,
+    search,
+    sort,
+)
 from mailserver.imap.grammar.append import AppendHead
 from mailserver.imap.grammar.cursor import Cursor
 from mailserver.imap.responses.status import Completion
@@ -81,6 +94,16 @@ TABLE: Mapping[str, CommandSpec] = {
     "STORE": CommandSpec(flags.store, do_flags.store, _OPEN, _SEQ),
     "COPY": CommandSpec(copy.copy, do_copy.copy, _OPEN),
     "MOVE": CommandSpec(copy.copy, do_copy.move, _OPEN),
+    # RFC 5256
+    "SORT": CommandSpec(sort.sort, do_sort.sort, _OPEN, _SEQ),
+    "THREAD": CommandSpec(sort.thread, do_sort.thread, _OPEN, _SEQ),
+    "UID SORT": CommandSpec(sort.uid_sort, do_sort.sort, _OPEN),
+    "UID THREAD": CommandSpec(sort.uid_thread, do_sort.thread, _OPEN),
+    # RFC 8508
+    "REPLACE": CommandSpec(append.replace, do_append.replace, _OPEN, Trait.LITERAL_TO_STORE, append.replace_head),
+    "UID REPLACE": CommandSpec(
+        append.uid_replace, do_append.replace, _OPEN, Trait.LITERAL_TO_STORE, append.uid_replace_head
+    ),
     # section 6.4.9: the UID forms may announce EXPUNGE
     "UID EXPUNGE": CommandSpec(expunge.uid_expunge, do_expunge.uid_expunge, _OPEN),
     "UID SEARCH": CommandSpec(search.uid_search, do_search.search, _OPEN),

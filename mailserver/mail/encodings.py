@@ -7,7 +7,7 @@ import re
 
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDED = re.compile(rb"[A-Za-z0-9+/]*=*")
-_SPACE_AT_END = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+_SPACE_AT_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 _IDENTITY = frozenset((b"7bit", b"8bit", b"binary"))
 
 

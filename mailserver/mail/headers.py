@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 _EMPTY_LINE = re.compile(rb"\n(?:\r?\n)")
 # A line and the lines that continue it. Name, then what follows the colon, neither with the ending newline.
-_FIELD = re.compile(rb"([^\n:]*+)(:?)([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)")
+_CONTINUED = rb"[^\n]*+(?:\n[ \t][^\n]*+)*+"
+_FIELD = re.compile(rb"([^\n:]*+)(:?)(" + _CONTINUED + rb")(?:\n|\Z)")
+_MIME = re.compile(rb"\n((?i:content-[^\n:]*+|mime-version[ \t]*+)):(" + _CONTINUED + rb")")
 
 
 class Field(NamedTuple):
@@ -65,20 +67,23 @@ def pairs(header: bytes) -> list[tuple[bytes, bytes]]:
 
     CRLF within a value is LF, and the space before its first word is gone.
     """
-    found = []
-    for name, colon, value in _FIELD.findall(header.replace(b"\r\n", b"\n")):
-        if colon:
-            text = value.lstrip(b" \t")
-            if len(value) > len(text) + 1 and text[:1] in b"\n":
-                text = _blank_start(value, text)
-            found.append((name.rstrip(b" \t").lower(), text))
-    return found
+    found = _FIELD.findall(header.replace(b"\r\n", b"\n"))
+    return [(name.rstrip(b" \t").lower(), _without_start(value)) for name, colon, value in found if colon]
 
 
-def _blank_start(value: bytes, text: bytes) -> bytes:
-    # When nothing but space stands behind the colon, Dovecot keeps some of it; so do we, for clients compare.
-    kept = len(value) - 1 - (0 if text else 1)
-    return value[-kept:] if kept else b""
+def mime_pairs(header: bytes) -> list[tuple[bytes, bytes]]:
+    """Return what ``pairs`` does, but only MIME-Version and the Content-... fields (RFC 2045 section 3)."""
+    found = _MIME.findall(b"\n" + header.replace(b"\r\n", b"\n"))
+    return [(name.rstrip(b" \t").lower(), _without_start(value)) for name, value in found]
+
+
+def _without_start(value: bytes) -> bytes:
+    text = value.lstrip(b" \t")
+    blanks = len(value) - len(text)
+    if blanks < 2 or text[:1] not in b"\n":
+        return text
+    # When only space stands on the first line, Dovecot takes one away; so do we, for clients compare.
+    return value[1:]
 
 
 def fields(header: bytes, names: Collection[bytes], inverse: bool = False) -> bytes:

@@ -23,7 +23,7 @@ _PLAIN_PARAMETER = re.compile(
 _BROKEN_WORD = re.compile(rb"[^; \t\r\n]*")
 # RFC 2231 section 7: ``initial-section``, ``other-sections``, ``extended-initial-name``.
 _SECTION = re.compile(rb"([^*]*)\*(?:(\d*)(\*?))\Z", re.ASCII)
-_TO_ESCAPE = re.compile(rb"[%\x00-\x1f\x7f-\xff]")
+_TO_ESCAPE = re.compile(rb"%")
 
 
 class ContentType(NamedTuple):
@@ -62,13 +62,15 @@ def content_type(value: bytes) -> ContentType:
     if scanner.skip_space() != MORE:
         return ContentType(b"", b"", (), True)
     result = scanner.mime_token(first)
+    if result == BROKEN:  # a comment that does not end
+        return ContentType(first[0], b"", (), True)
     if result == MORE:
         result = BROKEN
         if scanner.peek() == b"/":
             scanner.position += 1
             if scanner.skip_space() == MORE:
                 result = scanner.mime_token(second)
-    if result == BROKEN or not first[0] or (scanner.peek() and scanner.peek() != b";"):
+    if result == BROKEN or not first[0] or second == [b""] or (scanner.peek() and scanner.peek() != b";"):
         return ContentType(b"", b"", (), True)
     return ContentType(first[0], b"".join(second), parameters(scanner), False)
 

@@ -20,7 +20,6 @@ MAX_DEPTH = 100  # parts within parts; deeper ones are left as they are, text of
 MAX_PARTS = 10_000
 _MAX_BOUNDARY = 80  # RFC 2046 section 5.1.1 allows 70
 
-_MIME_FIELD = re.compile(rb"^(?:content-|mime-version)", re.IGNORECASE | re.MULTILINE)
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -101,7 +100,8 @@ def section(root: Part, path: tuple[int, ...]) -> Part | None:
     """Return the part with this number, counted as in RFC 9051 section 6.4.5; None when there is none.
 
     "Every message has at least one part number": 1 is also the only part of a message that is no multipart. For
-    HEADER and TEXT of a part that ``is_message`` take its only child.
+    HEADER and TEXT of a part that ``is_message`` take its only child. A 1 too many behind a part of a
+    multipart that has no parts of its own is let pass, as Dovecot does.
     """
     part = root
     last = len(path) - 1
@@ -173,7 +173,7 @@ class _Parser:
             end = start if hit.line == start else self._before_newline(hit.line)
         part.body_start = end
         boundary = _read_header(part, message[start:end], self.parents[-1] if self.parents else None)
-        if (part.is_multipart or part.is_message) and (len(self.parents) >= self.max_depth or self.room <= 0):
+        if (part.is_multipart or part.is_message) and (len(self.parents) + 1 >= self.max_depth or self.room <= 0):
             part.is_multipart = part.is_message = False
         if part.is_multipart and boundary is not None and hit is None:
             self._push(_Boundary(b"--" + boundary, part))
@@ -249,6 +249,8 @@ class _Parser:
         """Return the first delimiter line in [position, end); a line begins at ``position``."""
         message = self.message
         delimiters = self.delimiters
+        if self.room <= 0:
+            return None  # what follows is text of the last part
         if position < end and message.startswith(delimiters, position):
             return self._which(position)
         while True:
@@ -278,14 +280,12 @@ class _Parser:
 def _read_header(part: Part, header: bytes, parent: Part | None) -> bytes | None:
     """Fill in what the Content-... fields say; return the boundary of a multipart."""
     is_mime = parent is not None and parent.is_multipart
-    if _MIME_FIELD.search(header):
-        for name, value in headers.pairs(header):
-            if name.startswith(b"content-"):
-                reader = _READERS.get(name[8:])
-                if reader is not None:
-                    reader(part, value)
-            elif name == b"mime-version":
-                is_mime = True
+    for name, value in headers.mime_pairs(header):
+        reader = _READERS.get(name)
+        if reader is not None:
+            reader(part, value)
+        elif name == b"mime-version":
+            is_mime = True
     if part.type is None and not is_mime:
         part.forget_content()  # RFC 2045 section 4: without MIME-Version the other fields mean nothing
     if part.type is None:
@@ -334,12 +334,12 @@ def _read_text(attribute: str) -> Callable[[Part, bytes], None]:
 
 
 _READERS: dict[bytes, Callable[[Part, bytes], None]] = {
-    b"type": _read_type,
-    b"transfer-encoding": _read_encoding,
-    b"disposition": _read_disposition,
-    b"language": _read_languages,
-    b"id": _read_text("id"),
-    b"description": _read_text("description"),
-    b"md5": _read_text("md5"),
-    b"location": _read_text("location"),
+    b"content-type": _read_type,
+    b"content-transfer-encoding": _read_encoding,
+    b"content-disposition": _read_disposition,
+    b"content-language": _read_languages,
+    b"content-id": _read_text("id"),
+    b"content-description": _read_text("description"),
+    b"content-md5": _read_text("md5"),
+    b"content-location": _read_text("location"),
 }

@@ -18,6 +18,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
+from mailserver.net.deflate import DeflateStream
 from mailserver.net.secure import SecureStream, Stopping
 from mailserver.net.waiter import Waiter, Wake, Waker
 
@@ -90,6 +91,7 @@ class Connection:
         self._closed = False
         self._waker: Waker | None = None
         self._secure: SecureStream | None = None
+        self._deflate: DeflateStream | None = None
         self._timeout = self._seconds = 0.0
         sock.settimeout(None)
         self.timeout = timeout
@@ -211,9 +213,26 @@ class Connection:
     def buffered(self) -> int:
         """Octets received and not taken yet, those that TLS holds included."""
         held = len(self._data) - self._at
+        if self._deflate is not None and self._deflate.pending:
+            held += 1  # how many is not known before they are inflated
         return held if self._secure is None else held + self._secure.pending()
 
     def _receive(self) -> bytes:
+        return self._receive_raw() if self._deflate is None else self._receive_inflated(self._deflate)
+
+    def _receive_inflated(self, deflate: DeflateStream) -> bytes:
+        try:
+            while True:
+                if not deflate.pending:
+                    deflate.feed(self._receive_raw())
+                data = deflate.inflate(RECEIVE)
+                if data:
+                    return data
+        except ValueError as error:
+            self._lost = True
+            raise ConnectionLost(str(error)) from None
+
+    def _receive_raw(self) -> bytes:
         if self.stopping:
             raise ShuttingDown
         if self._login_deadline is not None:
@@ -243,6 +262,8 @@ class Connection:
 
     def send(self, data: bytes | bytearray | memoryview, *, more: bool = False) -> None:
         """Send all of ``data``. ``more``: further octets follow at once, they may share a packet."""
+        if self._deflate is not None:
+            data = self._deflate.deflate(data, more=more)
         size = len(data)
         try:
             if self._secure is not None:
@@ -261,7 +282,7 @@ class Connection:
 
     def send_many(self, parts: Sequence[bytes]) -> None:
         """Send all ``parts`` as if joined: one system call where possible."""
-        if len(parts) > MAX_PARTS or self.tls:
+        if len(parts) > MAX_PARTS or self.tls or self._deflate is not None:
             self.send(b"".join(parts))
             return
         if not parts:
@@ -284,7 +305,7 @@ class Connection:
 
         A file that is shorter loses the connection: the size was promised.
         """
-        if self.tls:
+        if self.tls or self._deflate is not None:
             self._send_file_read(fd, offset, count)
             return
         end = offset + count
@@ -359,6 +380,19 @@ class Connection:
         self.tls_version = wrapped.version()
         cipher = wrapped.cipher()
         self.cipher = cipher[0] if cipher else None
+
+    def start_compression(self) -> None:
+        """From here on all octets are deflated, both ways; the answer to the command must have been sent.
+
+        RFC 4978 section 3.
+        """
+        self._deflate = DeflateStream(self._data[self._at :])
+        self._data, self._at = b"", 0
+
+    @property
+    def compressed(self) -> bool:
+        """Whether `start_compression` was called."""
+        return self._deflate is not None
 
     # -- waiting and the end
 

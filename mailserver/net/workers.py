@@ -85,9 +85,9 @@ class Supervisor:
     def run(self) -> None:
         """Fork the workers and look after them until SIGTERM or SIGINT."""
         self._workers = [_Worker(row) for row in range(self.count)]
+        self.ready()  # before the fork, so that no worker inherits what is written to: the kernel queues who comes now
         for worker in self._workers:
             self._fork(worker)
-        self.ready()
         while not self._stopping:
             came = signal.sigtimedwait(SIGNALS, self._until_due())
             self._reap()

@@ -229,7 +229,8 @@ class Counter(Metric):
 
     def inc(self, amount: float = 1, **labels: str) -> None:
         """Add ``amount`` to the series with these labels."""
-        self.labels(**labels).inc(amount)
+        series = self.series.get(tuple(labels.values())) if tuple(labels) == self.label_names else None
+        (series if series is not None else self.labels(**labels)).inc(amount)
 
 
 class Gauge(Counter):

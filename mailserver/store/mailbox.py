@@ -18,6 +18,7 @@ from mailserver.store.changes import Subscription, Wake
 from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
+from mailserver.store.facts import Facts
 from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
@@ -66,7 +67,7 @@ class Mailbox:
         self._context = context
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
-        self._facts: dict[str, dict[int, bytes]] = {}
+        self._facts = Facts(context.index, directory)
 
     # -- reading
 
@@ -85,7 +86,8 @@ class Mailbox:
 
     def rescan(self) -> Snapshot:
         """As ``snapshot``, but looks at the directories in any case: for SELECT, STATUS and a POP3 login."""
-        return self._load(look=True)
+        with os_errors():
+            return (None if self.gone else self.keeper.certain()) or self._load(look=True)
 
     def _load(self, *, look: bool) -> Snapshot:
         with self._locked():
@@ -164,34 +166,19 @@ class Mailbox:
             self.keeper.remember_sizes(list(found.values()))
         return [m.vsize if m.vsize >= 0 else (found[m.uid].vsize if m.uid in found else 0) for m in messages]
 
-    def facts(
-        self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes], *, limit: int = 1 << 16
-    ) -> list[bytes | None]:
-        """A value made from each message's octets, from memory or the index where it was made before.
+    def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
+        """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
+        return self._facts.get(kind, messages, make, self.read_many)
 
-        ``kind`` names what ``make`` makes, with its version. None for a message that is gone.
-        """
-        known = self._facts.setdefault(kind, {})
-        missing = [m for m in messages if m.uid not in known]
-        if missing:
-            if len(known) > limit:
-                known.clear()
-                missing = list(messages)
-            known.update(self._context.index.facts(self.keeper.directory, kind, [m.uid for m in missing]))
-            self._make_facts(kind, [m for m in missing if m.uid not in known], known, make)
-        return [known.get(m.uid) for m in messages]
+    def object_id(self) -> str:
+        """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
+        if self.keeper.current() is None:
+            self._load(look=False)
+        return self.keeper.uidlist.guid
 
-    def _make_facts(
-        self, kind: str, messages: list[Message], known: dict[int, bytes], make: Callable[[bytes], bytes]
-    ) -> None:
-        for start in range(0, len(messages), 20):
-            batch = messages[start : start + 20]
-            made = {
-                int(m.uid): make(data) for m, data in zip(batch, self.read_many(batch), strict=True) if data is not None
-            }
-            known.update(made)
-            if made:
-                self._context.index.put_facts(self.keeper.directory, kind, made)
+    def expunged_since(self, modseq: int) -> list[int] | None:
+        """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
+        return self._context.index.expunged_since(self.keeper.directory, modseq)
 
     def uidls(self) -> list[tuple[Message, str]]:
         """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
@@ -351,9 +338,7 @@ class Mailbox:
             self._unlink(doomed)
             modseq = states.next_modseq(snapshot.highestmodseq)
             gone = [m.uid for m in doomed]
-            for known in self._facts.values():
-                for uid in gone:
-                    known.pop(uid, None)
+            self._facts.forget(gone)
             snapshot = self.keeper.commit(gone=gone, modseq=modseq)
             self.keeper.trim_uidlist()
             return snapshot, gone
@@ -372,6 +357,10 @@ class Mailbox:
 
         RFC 3501 section 2.3.2. Moves everything from ``new/`` to ``cur/``. Returns the first UID that is recent.
         """
+        with os_errors():
+            snapshot = None if self.gone else self.keeper.certain()
+        if snapshot is not None and snapshot.first_recent >= snapshot.uidnext:
+            return snapshot.first_recent, snapshot
         with self._locked():
             snapshot = self.keeper.load(look=True).snapshot
             first = snapshot.first_recent

@@ -96,9 +96,10 @@ def _expected(message: bytes) -> list[tuple[str, bytes]]:
         ("BODYSTRUCTURE", bodystructure(message, root)),
         ("BODY[HEADER]", _literal(header)),
         ("BODY[TEXT]", _literal(root.body(message))),
-        ("BODY[HEADER.FIELDS (TO SUBJECT)]", _literal(headers.fields(header, [b"To", b"Subject"]))),
         ("BODY[HEADER.FIELDS.NOT (TO SUBJECT)]", _literal(headers.fields(header, [b"To", b"Subject"], inverse=True))),
     ]
+    if header.endswith(b"\r\n"):  # else Dovecot's own answers vary
+        items.append(("BODY[HEADER.FIELDS (TO SUBJECT)]", _literal(headers.fields(header, [b"To", b"Subject"]))))
     for path in sorted({(1,), (1, 1), (2,), *_paths(root)})[:40]:
         number = ".".join(map(str, path))
         part = structure.section(root, path)

@@ -65,8 +65,11 @@ def identify(session: Session, args: Id) -> Completion:
 # RFC 5161 section 3.1: unknown capabilities are ignored; the answer names those that this command enabled
 def enable(session: Session, args: Enable) -> Completion:
     """Switch on what changes the protocol."""
-    off = session.config.disabled_capabilities
-    added = [c for c in args.capabilities if c in capabilities.ENABLEABLE and c not in off and c not in session.enabled]
+    off = capabilities.disabled(session)
+    known = capabilities.ENABLEABLE
+    added = [c for c in dict.fromkeys(args.capabilities) if c in known and c not in off and c not in session.enabled]
     session.enabled.update(added)
-    session.write(b"* ENABLED" + "".join(" " + c for c in added).encode() + b"\r\n")
+    if "QRESYNC" in added:
+        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.2.3
+    session.write(b"* ENABLED" + "".join(" " + known[c] for c in added).encode() + b"\r\n")
     return ok("ENABLE completed")

@@ -1,4 +1,4 @@
-"""APPEND."""
+"""APPEND and REPLACE."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mailserver.imap.appending import Appending, target
+from mailserver.imap.commands.numbers import indexes
 from mailserver.imap.errors import Refused
-from mailserver.imap.grammar.append import Append, AppendMessage
+from mailserver.imap.grammar.append import Append, AppendMessage, Replace
+from mailserver.imap.responses import status
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store import mailbox as store
@@ -31,6 +33,21 @@ def append(session: Session, args: Append) -> Completion:
     snapshot, uids = mailbox.append(items)
     # RFC 4315 section 3: APPENDUID
     return ok("APPEND completed", b"APPENDUID %d %s" % (snapshot.uidvalidity, number_set(uids)))
+
+
+# RFC 8508 section 3: the new message is there before the old one goes; RFC 8508 section 3.4: APPENDUID untagged
+def replace(session: Session, args: Replace) -> Completion:
+    """Append a message in place of another."""
+    view = session.selected()
+    if view.read_only:
+        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    old = [view.messages[i].uid for i in indexes(view, args.target)]
+    if not old:
+        raise Refused("There is no such message", b"NONEXISTENT")
+    appended = append(session, Append(args.name, (args.message,)))
+    session.write(status.untagged_ok(appended.code, "Replacement message ready"))
+    view.mailbox.expunge(old)
+    return ok("REPLACE completed")
 
 
 def _item(appending: Appending, message: AppendMessage, received: Iterator[Incoming]) -> store.Append:

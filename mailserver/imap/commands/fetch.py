@@ -7,19 +7,23 @@ twenty at a time. Large messages are sent in chunks and never held whole.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailserver.imap import news, sections
+from mailserver.imap.commands.mailbox import vanished_since
 from mailserver.imap.commands.numbers import indexes
-from mailserver.imap.errors import Refused
-from mailserver.imap.grammar.fetch import Body, Fetch, FetchItem, Item, Section, Text
+from mailserver.imap.errors import Invalid, Refused
+from mailserver.imap.grammar.fetch import Binary, BinarySize, Body, Fetch, FetchItem, Item, Preview, Section, Text
 from mailserver.imap.responses import bodystructure, envelope
 from mailserver.imap.responses import flags as flag_responses
+from mailserver.imap.responses.preview import preview
+from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
-from mailserver.mail import headers, structure
+from mailserver.mail import encodings, headers, structure
 from mailserver.mail.structure import STRUCTURE_VERSION, Part
 from mailserver.net.connection import ConnectionLost
 from mailserver.store.content import MessageFile
@@ -61,11 +65,19 @@ def _make_body(message: bytes) -> bytes:
     return bodystructure.body(message, structure.parse(message))
 
 
+# RFC 8474 section 5.2: the same octets have the same EMAILID, in whatever mailbox they lie
+def _make_emailid(message: bytes) -> bytes:
+    return b"(M%s)" % hashlib.sha256(message).hexdigest()[:32].encode()
+
+
 _FACTS: dict[Item, tuple[str, Callable[[bytes], bytes]]] = {
     Item.ENVELOPE: (_ENVELOPE, _make_envelope),
     Item.BODYSTRUCTURE: (_STRUCTURE, _make_structure),
     Item.BODY: (_BODY, _make_body),
+    Item.EMAILID: ("emailid.1", _make_emailid),
 }
+_PREVIEW = f"preview.{STRUCTURE_VERSION}"
+_CONTENT = (Body, Binary, BinarySize)
 
 
 # RFC 9051 section 6.4.5
@@ -77,6 +89,11 @@ def fetch(session: Session, args: Fetch) -> Completion:
     if args.messages.uid and Item.UID not in items:
         # RFC 9051 section 6.4.9: the answer to UID FETCH always has the UID
         items = (Item.UID, *items)
+    if args.changed_since is not None:
+        chosen = _changed(session, view, args, chosen)
+        items = items if Item.MODSEQ in items else (*items, Item.MODSEQ)
+    if Item.MODSEQ in items:
+        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
     reflagged = _mark_seen(session, view, chosen, items)
     plan = Plan(session, view, items, reflagged)
     for start in range(0, len(chosen), plan.batch):
@@ -87,9 +104,21 @@ def fetch(session: Session, args: Fetch) -> Completion:
     return ok("FETCH completed")
 
 
+# RFC 7162 section 3.1.4.1: CHANGEDSINCE ; section 3.2.6: VANISHED
+def _changed(session: Session, view: View, args: Fetch, chosen: Sequence[int]) -> list[int]:
+    assert args.changed_since is not None
+    if args.vanished:
+        if "QRESYNC" not in session.enabled:
+            raise Invalid("QRESYNC has to be enabled first")
+        gone = vanished_since(view, args.changed_since, args.messages)
+        if gone:
+            session.write(b"* VANISHED (EARLIER) " + number_set(gone) + b"\r\n")
+    return [i for i in chosen if view.messages[i].modseq > args.changed_since]
+
+
 # RFC 9051 section 6.4.5: "The \Seen flag is implicitly set"; the change is told with the data
 def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Sequence[FetchItem]) -> frozenset[int]:
-    if view.read_only or not any(isinstance(item, Body) and not item.peek for item in items):
+    if view.read_only or not any(isinstance(item, Body | Binary) and not item.peek for item in items):
         return frozenset()
     unseen = [i for i in chosen if not view.messages[i].flags & Flag.SEEN]
     if not unseen:
@@ -99,6 +128,9 @@ def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Seque
     result = view.mailbox.store_flags(list(before), FlagOp.ADD, Flag.SEEN)
     news.tell(session, result.snapshot, expunge=False, silent=before)
     return frozenset(unseen)
+
+
+_Content = Body | Binary | BinarySize
 
 
 @dataclass(slots=True)
@@ -130,20 +162,15 @@ class Plan:
         self._items = items
         self._reflagged = reflagged
         self._facts = {i: _FACTS[i] for i in items if isinstance(i, Item) and i in _FACTS}
-        self._bodies = [i for i in items if isinstance(i, Body)]
-        self._wants_header = any(sections.needs_only_header(b.section) for b in self._bodies)
-        self._wants_octets = any(not sections.needs_only_header(b.section) for b in self._bodies)
+        self._bodies = [i for i in items if isinstance(i, _CONTENT)]
+        self._wants_header = any(_needs_only_header(b) for b in self._bodies)
+        self._wants_octets = any(not _needs_only_header(b) for b in self._bodies)
         self._wants_size = Item.RFC822_SIZE in items
-        self._simple = not (self._facts or self._bodies or self._wants_size)
+        self._wants_preview = any(isinstance(i, Preview) for i in items)
+        self._simple = not (self._facts or self._bodies or self._wants_size or self._wants_preview)
         self._plain = self._plain_items()
         self.batch = _READ_BATCH if self._wants_octets else _BATCH
         self.gone = False
-        self._check()
-
-    def _check(self) -> None:
-        for item in self._items:
-            if not isinstance(item, Item | Body) or item in (Item.SAVEDATE, Item.EMAILID, Item.THREADID):
-                raise Refused("The item is not supported by this server", b"CANNOT")
 
     def _plain_items(self) -> list[Callable[[Message], bytes]]:
         """Those that need nothing but the snapshot, in the order asked."""
@@ -153,6 +180,8 @@ class Plan:
             Item.FLAGS: lambda m: b"FLAGS " + flag_responses.flag_list(m, is_recent(m.uid)),
             Item.INTERNALDATE: lambda m: b'INTERNALDATE "' + internaldate(m.internaldate) + b'"',
             Item.MODSEQ: lambda m: b"MODSEQ (%d)" % m.modseq,
+            Item.SAVEDATE: _savedate,
+            Item.THREADID: lambda m: b"THREADID NIL",  # RFC 8474 section 5.3: a server without threads says NIL
         }
         return [renderers[i] for i in self._items if isinstance(i, Item) and i in renderers]
 
@@ -169,6 +198,9 @@ class Plan:
             columns.append([None if v is None else item.value + b" " + v for v in values])
         if self._wants_size:
             columns.append([b"RFC822.SIZE %d" % size for size in view.mailbox.sizes(messages)])
+        if self._wants_preview:
+            values = view.mailbox.facts(_PREVIEW, messages, preview)
+            columns.append([None if v is None else b"PREVIEW " + v for v in values])
         header = view.mailbox.facts(_HEADER, messages, make_header) if self._wants_header else [None] * len(messages)
         octets = self._read(messages)
         for k, (i, m) in enumerate(zip(chosen, messages, strict=True)):
@@ -177,6 +209,8 @@ class Plan:
             self.gone = self.gone or any(column[k] is None for column in columns)
             if i in self._reflagged and Item.FLAGS not in self._items:
                 parts.append(b"FLAGS " + flag_responses.flag_list(m, view.is_recent(m.uid)))
+                if "CONDSTORE" in self._session.enabled and Item.MODSEQ not in self._items:
+                    parts.append(b"MODSEQ (%d)" % m.modseq)
             self._session.write(b"* %d FETCH (" % (i + 1))
             self._write_parts(m, parts, header[k], octets[k])
 
@@ -218,8 +252,10 @@ class Plan:
             if opened.file is not None:
                 opened.file.close()
 
-    def _write_body(self, pending: bytes, body: Body, header: bytes | None, opened: _Opened) -> bytes:
+    def _write_body(self, pending: bytes, body: _Content, header: bytes | None, opened: _Opened) -> bytes:
         """Write ``pending`` and the item; returns what is still to be written."""
+        if not isinstance(body, Body):
+            return pending + body.label + b" " + _decoded(body, opened)
         if sections.needs_only_header(body.section):
             if header is None:
                 self.gone = True
@@ -232,8 +268,8 @@ class Plan:
             root = opened.parsed() if body.section.part else None
             value = sections.extract(opened.octets(), body.section, root)
         if value is None:
-            # RFC 9051 section 6.4.5.1 has no word for a part that is not there; NIL is what all servers say
-            return pending + body.label + b" NIL"
+            # RFC 9051 section 6.4.5.1 has no word for a part that is not there; clients know Dovecot's empty string
+            value = b""
         value = without_nul(sections.cut(value, body.partial))
         if len(value) < 4096:
             return b"%b%b {%d}\r\n%b" % (pending, body.label, len(value), value)
@@ -252,6 +288,34 @@ class Plan:
             first += len(chunk)
         if first < last:  # somebody cut the file: the size was promised, the stream cannot be mended
             raise ConnectionLost("the message became shorter while it was sent")
+
+
+def _needs_only_header(item: _Content) -> bool:
+    return isinstance(item, Body) and sections.needs_only_header(item.section)
+
+
+# RFC 3516 section 4: BINARY sends a part with its transfer encoding undone, BINARY.SIZE its size then
+def _decoded(item: Binary | BinarySize, opened: _Opened) -> bytes:
+    octets = opened.octets()
+    part = structure.section(opened.parsed(), item.part) if item.part else opened.parsed()
+    if part is None:
+        return b"NIL" if isinstance(item, Binary) else b"0"
+    try:
+        whole = octets if not item.part else part.body(octets)
+        plain = part.is_multipart or part.is_message or not item.part
+        data = whole if plain else encodings.decode(whole, part.encoding)
+    except ValueError:
+        # RFC 3516 section 4.3: UNKNOWN-CTE
+        raise Refused("The transfer encoding of the part is not known", b"UNKNOWN-CTE") from None
+    if isinstance(item, BinarySize):
+        return b"%d" % len(data)
+    data = sections.cut(data, item.partial)
+    return (b"~{%d}\r\n" if b"\0" in data else b"{%d}\r\n") % len(data) + data
+
+
+# RFC 8514 section 4.2: NIL when it is not known
+def _savedate(m: Message) -> bytes:
+    return b'SAVEDATE "' + internaldate(m.savedate) + b'"' if m.savedate else b"SAVEDATE NIL"
 
 
 # RFC 9051 section 9: CHAR8 = %x01-ff; a literal cannot hold NUL, and Dovecot sends 0x80 as we do: the size stays

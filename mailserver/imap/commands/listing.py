@@ -1,15 +1,17 @@
-"""LIST and LSUB."""
+"""LIST, with all its options, and LSUB."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from mailserver.imap.errors import Refused
+from mailserver.imap.commands.mailbox import status_line
 from mailserver.imap.grammar.listing import List, Lsub
 from mailserver.imap.responses.status import Completion, ok
+from mailserver.store.errors import StoreError
 from mailserver.store.model.message import MailboxInfo
 
 if TYPE_CHECKING:
@@ -19,52 +21,106 @@ Match = Callable[[str], bool]
 _FEW_WILDCARDS = 3  # more could make a backtracking expression slow
 
 
-# RFC 9051 section 6.3.9
+# RFC 9051 section 6.3.9, RFC 5258 section 3
 def listing(session: Session, args: List) -> Completion:
     """List mailboxes."""
-    if args.extended:
-        raise Refused("Extended LIST is not supported", b"CANNOT")
-    if args.patterns == (b"",):
+    if not args.extended and args.patterns == (b"",):
         # RFC 9051 section 6.3.9: an empty name asks for the separator and the root of the reference
         session.write(b'* LIST (\\Noselect) "/" ""\r\n')
         return ok("LIST completed")
     matches = matcher(session, args.reference, args.patterns)
     infos = session.user_account().mailboxes()
-    session.write_many([_line(session, info) for info in infos if matches(info.name)])
+    if not args.extended:
+        session.write_many([_line(session, info.name, _basic(info)) for info in infos if matches(info.name)])
+        return ok("LIST completed")
+    for entry in _select(session, args, infos, matches):
+        session.write(_line(session, entry.name, entry.attributes(args), entry.below))
+        if "STATUS" in args.returns and entry.info is not None and entry.info.selectable:
+            _status(session, entry.name, args.status)
     return ok("LIST completed")
 
 
-def _line(session: Session, info: MailboxInfo) -> bytes:
-    return b"* LIST (" + attributes(info) + b') "/" ' + session.encode_name(info.name) + b"\r\n"
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line of an extended LIST; ``info`` is None for a subscribed name without a mailbox."""
+
+    name: str
+    info: MailboxInfo | None
+    subscribed: bool
+    below: bool = False  # RFC 5258 section 3.5: CHILDINFO ("SUBSCRIBED")
+
+    def attributes(self, args: List) -> list[str]:
+        """What is said of the mailbox."""
+        words = [] if self.info is None else _basic(self.info)
+        if self.info is None:
+            words.append("\\NonExistent")  # RFC 5258 section 3: implies \Noselect
+        elif not self.info.selectable:
+            words[words.index("\\Noselect")] = "\\NonExistent"
+        if self.subscribed and ("SUBSCRIBED" in args.returns or "SUBSCRIBED" in args.select):
+            words.insert(0, "\\Subscribed")
+        return words
+
+
+# RFC 5258 section 3: the options before the names select, those behind RETURN ask for more to be told
+def _select(session: Session, args: List, infos: Sequence[MailboxInfo], matches: Match) -> list[_Entry]:
+    if "SUBSCRIBED" not in args.select:
+        chosen = [i for i in infos if matches(i.name) and ("SPECIAL-USE" not in args.select or i.special_use)]
+        return [_Entry(i.name, i, i.subscribed) for i in chosen]
+    known = {i.name: i for i in infos}
+    subscribed = set(session.user_account().subscriptions())
+    above = parents_of(subscribed) if "RECURSIVEMATCH" in args.select else set()
+    entries = []
+    for name in sorted(subscribed | above, key=lambda n: (n != "INBOX", n)):
+        info = known.get(name)
+        if not matches(name) or ("SPECIAL-USE" in args.select and not (info and info.special_use)):
+            continue
+        below = name in above and _hidden(name, subscribed, matches)
+        if name in subscribed or below:
+            entries.append(_Entry(name, info, name in subscribed, below))
+    return entries
+
+
+# RFC 5258 section 3.5: CHILDINFO is about children that do not match the pattern themselves
+def _hidden(name: str, subscribed: set[str], matches: Match) -> bool:
+    return any(child.startswith(name + "/") and not matches(child) for child in subscribed)
+
+
+def _status(session: Session, name: str, items: tuple[str, ...]) -> None:
+    """RFC 5819 section 2: a mailbox that cannot be read gets no STATUS; the LIST goes on."""
+    try:
+        session.write(status_line(session, session.user_account().mailbox(name), items))
+    except StoreError:
+        return
 
 
 # RFC 9051 section 7.3.1: children always, special uses always: iOS uses them without asking
-def attributes(info: MailboxInfo) -> bytes:
-    """The attributes of a mailbox."""
+def _basic(info: MailboxInfo) -> list[str]:
     words = [] if info.selectable else ["\\Noselect"]
     words.append("\\HasChildren" if info.has_children else "\\HasNoChildren")
     if info.special_use and info.selectable:
         words.append(info.special_use)
-    return " ".join(words).encode()
+    return words
+
+
+def _line(session: Session, name: str, words: Sequence[str], below: bool = False) -> bytes:
+    more = b' ("CHILDINFO" ("SUBSCRIBED"))' if below else b""
+    return b"* LIST (" + " ".join(words).encode() + b') "/" ' + session.encode_name(name) + more + b"\r\n"
 
 
 # RFC 3501 section 6.3.9
 def lsub(session: Session, args: Lsub) -> Completion:
     """List subscribed names, whether their mailboxes exist or not."""
     account = session.user_account()
-    subscribed = list(account.subscriptions())
+    subscribed = set(account.subscriptions())
     matches = matcher(session, args.reference, (args.pattern,))
     known = {info.name: info for info in account.mailboxes()}
-    names = [name for name in sorted(subscribed) if matches(name)]
     # RFC 3501 section 6.3.9: "foo" with \Noselect when only "foo/bar" is subscribed and "%" would hide it
-    hidden = sorted(parent for parent in parents_of(subscribed) if parent not in subscribed and matches(parent))
-    with_percent = args.pattern.endswith(b"%")
-    for name in names:
+    hidden = parents_of(subscribed) - subscribed if args.pattern.endswith(b"%") else set()
+    for name in sorted(n for n in subscribed | hidden if matches(n)):
         info = known.get(name)
-        words = attributes(info) if info is not None else b""
-        session.write(b"* LSUB (" + words + b') "/" ' + session.encode_name(name) + b"\r\n")
-    for name in hidden if with_percent else []:
-        session.write(b'* LSUB (\\Noselect) "/" ' + session.encode_name(name) + b"\r\n")
+        words = ["\\Noselect"] if name in hidden else _basic(info) if info is not None else []
+        line = b"* LSUB (" + " ".join(words).encode() + b') "/" ' + session.encode_name(name) + b"\r\n"
+        session.write(line)
     return ok("LSUB completed")
 
 

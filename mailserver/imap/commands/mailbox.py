@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailserver.imap import news
-from mailserver.imap.errors import Refused
+from mailserver.imap.errors import Invalid, Refused
 from mailserver.imap.grammar.anystate import NoArguments
-from mailserver.imap.grammar.mailbox import Create, Rename, Select, Status
+from mailserver.imap.grammar.mailbox import Create, QResync, Rename, Select, Status
 from mailserver.imap.grammar.mailbox import Mailbox as Name
 from mailserver.imap.responses import flags as flag_responses
+from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok, untagged_ok
 from mailserver.imap.view import View
 from mailserver.ops import metrics
+from mailserver.store import special
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
-from mailserver.store.model.message import Snapshot
+from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.search import NumberSet
+from mailserver.store.state import position
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
 
 
-# RFC 9051 sections 6.3.2 and 6.3.3, RFC 3501 section 6.3.1
+# RFC 9051 section 6.3.2, RFC 9051 section 6.3.3, RFC 3501 section 6.3.1
 def select(session: Session, args: Select) -> Completion:
     """Open a mailbox, for reading and writing or (EXAMINE) for reading only."""
+    if args.qresync is not None and "QRESYNC" not in session.enabled:
+        # RFC 7162 section 3.2.5
+        raise Invalid("QRESYNC has to be enabled first")
+    if args.condstore or args.qresync is not None:
+        session.enabled.add("CONDSTORE")
     was_selected = session.view is not None
     session.unselect()  # RFC 9051 section 6.3.2: also when the new one cannot be opened
     if was_selected:
@@ -40,6 +50,8 @@ def select(session: Session, args: Select) -> Completion:
     metrics.IMAP_MESSAGES.observe(len(view.messages))
     session.write_many(_opening(session, view, snapshot))
     session.select(view)
+    if args.qresync is not None and args.qresync.uidvalidity == snapshot.uidvalidity:
+        session.write_many(resync(session, view, args.qresync))
     if args.read_only:
         return ok("EXAMINE completed", b"READ-ONLY")
     return ok("SELECT completed", b"READ-WRITE")
@@ -59,8 +71,41 @@ def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
         untagged_ok(b"UIDNEXT %d" % snapshot.uidnext, "Predicted next UID"),
         b"* FLAGS (" + flag_responses.known_flags(snapshot.keywords) + b")\r\n",
         news.permanent_flags(view, snapshot),
+        untagged_ok(b"HIGHESTMODSEQ %d" % snapshot.highestmodseq, "Highest"),  # RFC 7162 section 3.1.2.1
+        untagged_ok(b"MAILBOXID (%s)" % view.mailbox.object_id().encode(), "Ok"),  # RFC 8474 section 4.2
     ]
+    if "IMAP4REV2" in session.enabled:
+        # RFC 9051 section 6.3.2: LIST tells the canonical name
+        lines.append(b'* LIST () "/" ' + session.encode_name(view.mailbox.name) + b"\r\n")
     return lines
+
+
+# RFC 7162 section 3.2.5: what the client missed: expunged UIDs, then changed flags
+def resync(session: Session, view: View, known: QResync) -> list[bytes]:
+    """VANISHED (EARLIER) and FETCH for everything after the client's MODSEQ."""
+    uids = known.known_uids or NumberSet(((1, None),), uid=True)
+    lines = []
+    vanished = vanished_since(view, known.modseq, uids)
+    if vanished:
+        lines.append(b"* VANISHED (EARLIER) " + number_set(vanished) + b"\r\n")
+    messages = view.messages
+    changed = [(i + 1, messages[i]) for i in view.resolve(uids) if messages[i].modseq > known.modseq]
+    return lines + news.changed(session, view, changed, None, uid=True)
+
+
+# RFC 7162 section 3.2.6: a server that does not remember reports every UID of the set that is not there
+def vanished_since(view: View, modseq: int, uids: NumberSet) -> list[int]:
+    """UIDs of the set that were expunged after ``modseq``, ascending."""
+    last = view.snapshot.uidnext - 1
+    ranges = [(min(a or last, b or last), max(a or last, b or last)) for a, b in uids.ranges]
+    expunged = view.mailbox.expunged_since(modseq)
+    if expunged is not None:
+        return [uid for uid in expunged if any(low <= uid <= high for low, high in ranges)]
+    present = {m.uid for m in view.messages}
+    missing: set[int] = set()
+    for low, high in ranges:
+        missing.update(uid for uid in range(low, min(high, last) + 1) if uid not in present)
+    return sorted(missing)
 
 
 # RFC 9051 section 6.4.1: removes \Deleted messages silently, unless the mailbox is read-only
@@ -85,11 +130,19 @@ def unselect(session: Session, args: NoArguments) -> Completion:
 def create(session: Session, args: Create) -> Completion:
     """Make a mailbox."""
     name = session.decode_name(args.name)
+    account = session.user_account()
+    use = ""
     if args.special_use:
-        # RFC 6154 section 3: USEATTR
-        raise Refused("Special uses cannot be given to a new mailbox", b"USEATTR")
-    session.user_account().create(name)
-    return ok("CREATE completed")
+        known = {word.lower(): word for word in special.USES}
+        # RFC 6154 section 3: USEATTR when the server cannot give this use
+        if len(args.special_use) > 1 or args.special_use[0].lower() not in known:
+            raise Refused("This special use cannot be given", b"USEATTR")
+        use = known[args.special_use[0].lower()]
+        if any(info.special_use == use and info.selectable for info in account.mailboxes()):
+            raise Refused("Another mailbox has this special use", b"USEATTR")
+    account.create(name, use)
+    # RFC 8474 section 4.1
+    return ok("CREATE completed", b"MAILBOXID (%s)" % account.mailbox(name).object_id().encode())
 
 
 # RFC 9051 section 6.3.5
@@ -147,20 +200,32 @@ def status_line(session: Session, mailbox: Mailbox, items: tuple[str, ...]) -> b
         snapshot = mailbox.poll()
     else:
         snapshot = mailbox.rescan()
-    values = b" ".join(b"%s %d" % (item.encode(), _value(mailbox, snapshot, item)) for item in items)
+    if "HIGHESTMODSEQ" in items:
+        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+    values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
     return b"* STATUS " + session.encode_name(mailbox.name) + b" (" + values + b")\r\n"
 
 
-def _value(mailbox: Mailbox, snapshot: Snapshot, item: str) -> int:
-    messages = snapshot.messages
-    if item == "MESSAGES":
-        return len(messages)
-    if item == "RECENT":
-        return sum(m.uid >= snapshot.first_recent for m in messages)
-    if item == "UIDNEXT":
-        return snapshot.uidnext
-    if item == "UIDVALIDITY":
-        return snapshot.uidvalidity
-    if item == "UNSEEN":
-        return sum(not m.flags & Flag.SEEN for m in messages)
-    raise Refused(f"The status item {item} is not supported", b"CANNOT")
+def _value(session: Session, mailbox: Mailbox, snapshot: Snapshot, item: str) -> bytes:
+    if item == "MAILBOXID":
+        return b"(%s)" % mailbox.object_id().encode()  # RFC 8474 section 4.3
+    if item == "APPENDLIMIT":
+        return b"%d" % session.config.max_message_size  # RFC 7889 section 3.2
+    return b"%d" % _NUMBERS[item](mailbox, snapshot)
+
+
+def _deleted(snapshot: Snapshot) -> list[Message]:
+    return [m for m in snapshot.messages if m.flags & Flag.DELETED]
+
+
+_NUMBERS: dict[str, Callable[[Mailbox, Snapshot], int]] = {
+    "MESSAGES": lambda mailbox, s: len(s.messages),
+    "RECENT": lambda mailbox, s: len(s.messages) - position(s.messages, s.first_recent),
+    "UIDNEXT": lambda mailbox, s: s.uidnext,
+    "UIDVALIDITY": lambda mailbox, s: s.uidvalidity,
+    "UNSEEN": lambda mailbox, s: sum([not m.flags & Flag.SEEN for m in s.messages]),
+    "DELETED": lambda mailbox, s: len(_deleted(s)),
+    "SIZE": lambda mailbox, s: sum(mailbox.sizes(s.messages)),  # RFC 8438 section 2
+    "HIGHESTMODSEQ": lambda mailbox, s: s.highestmodseq,  # RFC 7162 section 3.1.7
+    "DELETED-STORAGE": lambda mailbox, s: sum(mailbox.sizes(_deleted(s))),  # RFC 9208 section 4.1.4
+}

@@ -92,6 +92,4 @@ def _refusal(error: AuthFailed | AuthUnavailable) -> Refused:
 
 def _welcome(session: Session, identity: Identity, method: str) -> Completion:
     session.logged_in(identity)
-    conn = session.conn
-    _log.info("login", conn, user=identity.user, method=method, tls=conn.tls_version or "none")
     return ok("LOGIN completed", b"CAPABILITY " + capabilities.line(session))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mailserver.imap.commands.numbers import indexes
-from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.search import Search
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
@@ -27,12 +26,21 @@ def search(session: Session, args: Search) -> Completion:
     resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
     found = store_search.search(view.mailbox, view.messages, args.criteria.key, resolver)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
+    if args.criteria.modseq:
+        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1.5
     numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in found]
     if args.returns is not None or "IMAP4REV2" in session.enabled:
-        _extended(session, view, args, found, numbers)
+        returns = args.returns or frozenset({"ALL"})
+        extended(session, view, returns, args.uid, found, numbers, modseq=args.criteria.modseq)
     else:
-        session.write(_plain(numbers) + b"\r\n")
+        modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
+        session.write(_plain(numbers) + modseq + b"\r\n")
     return ok("SEARCH completed")
+
+
+def highest(view: View, found: Sequence[int]) -> int:
+    """The highest MODSEQ of the messages at these indexes."""
+    return max(view.messages[i].modseq for i in found)
 
 
 # RFC 9051 section 7.3.4, RFC 3501 section 7.2.5: "* SEARCH" alone when nothing is found
@@ -41,14 +49,36 @@ def _plain(numbers: Sequence[int]) -> bytes:
 
 
 # RFC 4731 section 3.1, RFC 9051 section 7.3.4
-def _extended(session: Session, view: View, args: Search, found: Sequence[int], numbers: Sequence[int]) -> None:
-    returns = args.returns or frozenset({"ALL"})
+def extended(
+    session: Session,
+    view: View,
+    returns: frozenset[str],
+    uid: bool,
+    found: Sequence[int],
+    numbers: Sequence[int],
+    *,
+    modseq: bool,
+) -> None:
+    """Write ESEARCH for messages at the indexes ``found``, which the client calls ``numbers``; keep them for ``$``."""
     if "SAVE" in returns:
-        raise Refused("SEARCH RETURN (SAVE) is not supported", b"CANNOT")
-    parts = [b'* ESEARCH (TAG "' + session.tag + b'")'] + ([b"UID"] if args.uid else [])
+        view.saved = [view.messages[i].uid for i in _kept(returns, found)]
+        if returns == {"SAVE"}:
+            return  # RFC 5182 section 2.1: nothing is said when only SAVE was asked
+    parts = [b'* ESEARCH (TAG "' + session.tag + b'")'] + ([b"UID"] if uid else [])
     if numbers:
         parts += [b"MIN %d" % numbers[0]] if "MIN" in returns else []
         parts += [b"MAX %d" % numbers[-1]] if "MAX" in returns else []
         parts += [b"ALL " + number_set(numbers)] if "ALL" in returns else []
     parts += [b"COUNT %d" % len(numbers)] if "COUNT" in returns else []
+    if modseq and found:
+        # RFC 7162 section 3.1.10: of the messages returned
+        parts.append(b"MODSEQ %d" % highest(view, _kept(returns, found)))
     session.write(b" ".join(parts) + b"\r\n")
+
+
+# RFC 5182 section 2.1: with MIN or MAX, and neither ALL nor COUNT, only those are meant
+def _kept(returns: frozenset[str], found: Sequence[int]) -> Sequence[int]:
+    if returns & {"ALL", "COUNT"} or not returns & {"MIN", "MAX"}:
+        return found
+    ends = [found[0]] if "MIN" in returns and found else []
+    return ends + ([found[-1]] if "MAX" in returns and found and found[-1:] != ends else [])

@@ -46,7 +46,7 @@ def _single(message: bytes, part: Part, extended: bool) -> bytes:
         media = b'"message" "rfc822"'
     elif part.type is None:
         media = b'"text" "plain"'
-    elif part.type.lower() == b"multipart":
+    elif part.type.lower() == b"multipart" or (part.type.lower(), part.subtype.lower()) == (b"message", b"rfc822"):
         media = b'"application" "octet-stream"'  # it has no parts that could be shown
     else:
         media = b"%b %b" % (string(part.type), string(part.subtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 # RFC 9051 section 9: uid-set = (uniqueid / uid-range) *("," uid-set)
@@ -22,17 +22,7 @@ def number_set(numbers: Iterable[int]) -> bytes:
     return b",".join(parts)
 
 
-# RFC 4315 section 4: the two sets of COPYUID correspond one to one, so the order stays
-def paired_sets(pairs: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
-    """Write two sets whose elements correspond, with ranges where both grow by one."""
-    runs: list[list[int]] = []
-    for old, new in pairs:
-        if runs and old == runs[-1][1] + 1 and new == runs[-1][3] + 1:
-            runs[-1][1], runs[-1][3] = old, new
-        else:
-            runs.append([old, old, new, new])
-    return b",".join(_run(r[0], r[1]) for r in runs), b",".join(_run(r[2], r[3]) for r in runs)
-
-
-def _run(first: int, last: int) -> bytes:
-    return b"%d:%d" % (first, last) if last > first else b"%d" % first
+# RFC 4315 section 3: the two sets of COPYUID correspond in their order; ours ascend both
+def paired_sets(pairs: Sequence[tuple[int, int]]) -> tuple[bytes, bytes]:
+    """Write old and new UIDs as two sets that correspond one to one."""
+    return number_set(old for old, _ in pairs), number_set(new for _, new in pairs)

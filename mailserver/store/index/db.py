@@ -221,15 +221,15 @@ class Index:
         return row[0], FolderRow(row[1], row[2], row[3], row[4], row[5], tuple(json.loads(row[6])), row[7], row[8])
 
     def expunged_since(self, directory: str, modseq: int) -> list[int] | None:
-        """UIDs expunged with a higher MODSEQ, None when the index does not know."""
+        """UIDs expunged with a higher MODSEQ, None when the index is too young to know."""
         with self._use() as db:
             if db is None:
                 return None
-            query = (
-                "SELECT uid FROM expunged JOIN folder ON expunged.folder = folder.id"
-                " WHERE directory=? AND modseq>? ORDER BY uid"
-            )
-            return [u for (u,) in db.execute(query, (os.fsencode(directory), modseq))]
+            found = db.execute("SELECT id, born FROM folder WHERE directory=?", (os.fsencode(directory),)).fetchone()
+            if found is None or modseq < found[1]:
+                return None
+            query = "SELECT uid FROM expunged WHERE folder=? AND modseq>? ORDER BY uid"
+            return [u for (u,) in db.execute(query, (found[0], modseq))]
         return None
 
     # -- writing
@@ -253,6 +253,7 @@ class Index:
             db.execute("BEGIN IMMEDIATE")
             key = self._put_folder(db, directory, row)
             if whole:
+                db.execute("UPDATE folder SET born=? WHERE id=?", (row.highestmodseq, key))
                 db.execute("DELETE FROM message WHERE folder=?", (key,))
             if changed:
                 _put_messages(db, key, row.rev, changed)
@@ -285,8 +286,8 @@ class Index:
             return int(found[0][0])
         cursor = db.execute(
             "INSERT INTO folder (uidvalidity, uidnext, highestmodseq, first_recent, rev, keywords, print, scanned,"
-            " directory) VALUES (?,?,?,?,?,?,?,?,?)",
-            (*values, os.fsencode(directory)),
+            " directory, born) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (*values, os.fsencode(directory), row.highestmodseq),
         )
         return int(cursor.lastrowid or 0)
 

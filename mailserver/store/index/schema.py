@@ -1,6 +1,6 @@
 """The tables of the index. A different version means: throw it away and build it anew from the files."""
 
-VERSION = 1
+VERSION = 2
 
 TABLES = """
 CREATE TABLE folder (
@@ -13,7 +13,8 @@ CREATE TABLE folder (
   rev INTEGER NOT NULL,
   keywords TEXT NOT NULL,
   print TEXT NOT NULL,
-  scanned INTEGER NOT NULL
+  scanned INTEGER NOT NULL,
+  born INTEGER NOT NULL
 );
 CREATE TABLE message (
   folder INTEGER NOT NULL,

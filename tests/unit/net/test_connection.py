@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import ssl
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mailserver.net import connection
 from mailserver.net.connection import Connection, ConnectionLost, LineTooLong, ShuttingDown, TimedOut
@@ -382,3 +386,108 @@ def test_waiter_serves_other_descriptors(waiter: Waiter) -> None:
     assert got == [b"one", b"two"]
     os.close(reader)
     os.close(writer)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    octets=st.binary(max_size=200).map(lambda b: b.replace(b"a", b"\n")),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+    limit=st.integers(1, 30),
+)
+def test_lines_are_the_same_however_the_octets_are_split(octets: bytes, cuts: list[int], limit: int) -> None:
+    ours, theirs = socket.socketpair()
+    conn = Connection(ours, timeout=5)
+    bounds = sorted({0, len(octets), *(cut for cut in cuts if cut < len(octets))})
+    expected = [line if len(line) <= limit else None for line in octets.split(b"\n")[:-1] for line in [line + b"\n"]]
+    found: list[bytes | None] = []
+    pieces = [octets[a:b] for a, b in itertools.pairwise(bounds)]
+    sent = b""
+    for piece in pieces:
+        theirs.sendall(piece)
+        sent += piece
+        while len(found) < sent.count(b"\n"):
+            try:
+                found.append(conn.read_line(limit))
+            except LineTooLong:
+                found.append(None)
+    theirs.close()
+    assert found == expected
+    with pytest.raises(ConnectionLost):
+        conn.read_line(limit)
+    conn.close()
+
+
+def test_many_sessions_wait_in_one_epoll(waiter: Waiter) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pairs = [socket.socketpair() for _ in range(100)]
+    conns = [Connection(ours, waiter=waiter) for ours, _ in pairs]
+    with ThreadPoolExecutor(100) as pool:
+        tasks = [pool.submit(conn.wait, 10, Waker()) for conn in conns]
+        for _, theirs in reversed(pairs):
+            theirs.sendall(b"x")
+        assert all(task.result() is Wake.READABLE for task in tasks)
+    assert len(os.listdir("/proc/self/fd")) <= before + 200 + 2  # the epoll and its bell
+    for conn, (_, theirs) in zip(conns, pairs, strict=True):
+        conn.close()
+        theirs.close()
+
+
+def _deflated(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush(flush)
+
+
+@pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_PARTIAL_FLUSH])
+@pytest.mark.parametrize("secure", [False, True])
+def test_compression(pair: Pair, certificate: tuple[Path, Path], secure: bool, flush: int) -> None:
+    conn, client = pair
+    with ThreadPoolExecutor(1) as pool:
+        if secure:
+            client = _secured(pool, conn, client, certificate)
+    conn.start_compression()
+    assert conn.compressed
+    client.sendall(_deflated(b"one\r\ntwo\r\n" + b"x" * 200_000 + b"\n", flush))
+    assert conn.wait(5, Waker()) is Wake.READABLE
+    assert conn.read_line(100) == b"one\r\n"
+    assert conn.read_line(100) == b"two\r\n"
+    assert len(conn.read_line(300_000)) == 200_001
+    assert conn.buffered == 0
+    assert conn.wait(0.01, Waker()) is Wake.TIMEOUT
+    conn.send(b"* OK ", more=True)
+    conn.send_many([b"a", b"b" * 1000, b"\r\n"])
+    with tempfile.TemporaryFile() as file:
+        file.write(b"file")
+        file.flush()
+        conn.send_file(file.fileno(), 0, 4)
+    conn.close()
+    got = zlib.decompressobj(-15).decompress(b"".join(iter(lambda: client.recv(10_000), b"")))
+    assert got == b"* OK a" + b"b" * 1000 + b"\r\nfile"
+    client.close()
+
+
+def test_octets_behind_the_command_are_inflated(pair: Pair) -> None:
+    conn, client = pair
+    client.sendall(b"COMPRESS\n" + _deflated(b"NOOP\n"))
+    assert conn.read_line(100) == b"COMPRESS\n"
+    conn.start_compression()
+    assert conn.read_line(100) == b"NOOP\n"
+
+
+@pytest.mark.parametrize("octets", [b"\xff" * 100, b"A001 NOOP\r\n" * 10, _deflated(b"", zlib.Z_FINISH) + b"x"])
+def test_what_is_no_deflate_ends_the_connection(pair: Pair, octets: bytes) -> None:
+    conn, client = pair
+    conn.start_compression()
+    client.sendall(octets)
+    client.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionLost):
+        conn.read_line(1000)
+
+
+def test_a_bomb_is_inflated_in_steps(pair: Pair) -> None:
+    conn, client = pair
+    conn.start_compression()
+    client.sendall(_deflated(b"\0" * 10_000_000 + b"\nnext\n"))
+    assert len(conn.receive()) <= connection.RECEIVE
+    with pytest.raises(LineTooLong):
+        conn.read_line(1000)
+    assert conn.read_line(1000) == b"next\n"

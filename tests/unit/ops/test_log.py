@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from mailserver.auth.secret import Secret
+from mailserver.auth.service import Authenticator, AuthFailed, Origin
+from mailserver.auth.users import StaticUsers
 from mailserver.ops import log
 
 
@@ -59,3 +64,16 @@ def test_exception_has_an_id_and_stays_in_one_line(log_lines: list[str]) -> None
     assert f"id={identity}" in log_lines[0]
     assert "ValueError: one\\ntwo" in log_lines[0]
     assert len(log_lines[0].splitlines()) == 1
+
+
+def test_the_shipped_fail2ban_filter_finds_the_address(log_lines: list[str]) -> None:
+    text = (Path(__file__).parents[3] / "conf" / "fail2ban" / "filter.conf").read_text()
+    pattern = next(line for line in text.splitlines() if line.startswith("failregex = ")).removeprefix("failregex = ")
+    users = StaticUsers({"alice": "secret"})
+    for user in ("alice", "x rip=9.9.9.9 proto=auth", 'level=warning event=auth-failed conn=a rip=9.9.9.9 "'):
+        with pytest.raises(AuthFailed):
+            Authenticator(users).login(user, Secret(b"wrong"), Origin("imap", "192.0.2.1", "c-1"))
+    for line in log_lines:
+        found = re.search(pattern.replace("<ADDR>", r"(?P<ip>[0-9a-f.:]+)"), line)
+        assert found is not None
+        assert found["ip"] == "192.0.2.1"

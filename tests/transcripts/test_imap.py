@@ -1,0 +1,84 @@
+"""Every transcript of IMAP, against a real server on a real socket with a real store."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from mailserver import ImapConfig, ImapServer
+from mailserver.store.check import check_account
+from mailserver.store.mailbox import Append
+from mailserver.store.store import Store
+from tests.transcripts.runner import Player, Transcript, load
+
+FOLDER = Path(__file__).parent / "imap"
+USERS = {"alice": "secret", "username": "password", "bob": "two words"}
+
+
+def message(number: int) -> bytes:
+    """Message ``number`` of a transcript."""
+    return (
+        f"From: Sender {number} <sender{number}@example.com>\r\n"
+        "To: recipient@example.com\r\n"
+        f"Subject: Test Message {number}\r\n"
+        f"Date: Mon, {number % 28 + 1} Jan 2024 10:00:00 +0000\r\n"
+        f"Message-ID: <{number}@example.com>\r\n"
+        "\r\n"
+        f"Message body {number} here...\r\n"
+    ).encode()
+
+
+def deliver(store: Store, octets: bytes, user: str, mailbox: str = "INBOX", flags: int = 0) -> None:
+    box = store.account(user).mailbox(mailbox)
+    with box.receive() as incoming:
+        incoming.write(octets)
+        box.append([Append(incoming, flags)])
+
+
+def variables(store: Store, user: str) -> dict[str, str | Callable[[Mapping[str, str]], str]]:
+    def arrive(known: Mapping[str, str]) -> str:
+        deliver(store, message(9), user)
+        return "now"
+
+    return {"deliver": arrive}
+
+
+def prepare(store: Store, transcript: Transcript) -> str:
+    settings = transcript.settings
+    user = settings.get("user", ["alice"])[0]
+    for number in range(1, int(settings.get("messages", ["0"])[0]) + 1):
+        deliver(store, message(number), user)
+    for name in settings.get("mailboxes", []):
+        store.account(user).create(name)
+    for path in settings.get("corpus", []):
+        deliver(store, (Path(__file__).parent.parent / "corpus" / path).read_bytes(), user)
+    if "raw" in settings:
+        deliver(store, " ".join(settings["raw"]).encode().decode("unicode_escape").encode("latin-1"), user)
+    return user
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+    transcript = load(path)
+    tls = {"certificate": str(certificate[0]), "private_key": str(certificate[1])}
+    config = ImapConfig(
+        host="127.0.0.1",
+        port=0,
+        ssl_port=-1,
+        mailbox_path=str(tmp_path / "mail"),
+        users=USERS,
+        max_message_size=int(transcript.settings.get("limit", ["100000"])[0]),
+        **(tls if "tls" in transcript.settings else {}),
+    )
+    with ImapServer(config) as server:
+        user = prepare(server.services.store, transcript)
+        client = ssl.create_default_context(cafile=str(certificate[0]))
+        player = Player(
+            ("127.0.0.1", server.port), protocol="imap", variables=variables(server.services.store, user), tls=client
+        )
+        player.play(transcript)
+    for account in (tmp_path / "mail").glob("*"):
+        assert check_account(str(account)) == []
