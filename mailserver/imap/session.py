@@ -321,13 +321,18 @@ class Session:
 
     # -- names of mailboxes
 
+    @property
+    def utf8(self) -> bool:
+        """Whether names are in UTF-8 (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        return bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"})
+
     def decode_name(self, name: bytes) -> str:
         """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
 
         RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
         """
         try:
-            if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
+            if self.utf8 or not name.isascii():
                 return name.decode("utf-8")
             return mutf7.decode(name)
         except ValueError:
@@ -335,7 +340,7 @@ class Session:
 
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
-        return capabilities.mailbox_name(name, utf8=bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"}))
+        return capabilities.mailbox_name(name, utf8=self.utf8)
 
     def mailbox(self, name: bytes) -> Mailbox:
         """Open a mailbox by the name that the client sent."""

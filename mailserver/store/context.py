@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
+from mailserver.store.index.text import TextIndex
 from mailserver.store.watch import Watcher
 
 
@@ -15,6 +16,7 @@ class Context:
     """Handed by an account to each of its mailboxes."""
 
     index: Index
+    text: TextIndex
     counters: Counters
     watcher: Watcher
     sync: bool  # durability strict: fsync before a promise

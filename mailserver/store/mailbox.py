@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from mailserver.store import facts
 from mailserver.store import state as states
 from mailserver.store.changes import Subscription, Wake
 from mailserver.store.content import MessageFile
@@ -23,6 +24,7 @@ from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.index.db import keyword_set
+from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper, suffix_for
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
@@ -169,6 +171,20 @@ class Mailbox:
     def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
         """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
         return self._facts.get(kind, messages, make, self.read_many)
+
+    def header_facts(
+        self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]
+    ) -> list[bytes | None]:
+        """A value made from each message's header; None for a message that is gone."""
+        return self._facts.of_header(kind, messages, make, self.read_many)
+
+    def headers(self, messages: Sequence[Message]) -> list[bytes | None]:
+        """Each message's header with its empty line; None for a message that is gone."""
+        return self._facts.get(facts.HEADER, messages, facts.make_header, self.read_many)
+
+    def text_index(self) -> tuple[TextIndex, str]:
+        """The account's text index, and the name that this mailbox has in it."""
+        return self._context.text, f"{self.keeper.directory}/{self.snapshot().uidvalidity}"
 
     def object_id(self) -> str:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
