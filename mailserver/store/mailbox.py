@@ -41,6 +41,14 @@ class FlagOp(Enum):
     REMOVE = "remove"
     REPLACE = "replace"
 
+    def applied(self, m: Message, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
+        """What a message has after it."""
+        if self is FlagOp.ADD:
+            return m.flags | flags, m.keywords | words
+        if self is FlagOp.REMOVE:
+            return m.flags & ~flags, m.keywords - words
+        return flags, words
+
 
 @dataclass(frozen=True, slots=True)
 class Append:
@@ -312,11 +320,11 @@ class Mailbox:
             changed: list[Message] = []
             modified: list[Uid] = []
             pending: list[tuple[Message, int, frozenset[str]]] = []
-            for m in _select(snapshot.messages, uids):
+            for m in states.select(snapshot.messages, uids):
                 if unchanged_since is not None and m.modseq > unchanged_since:
                     modified.append(m.uid)
                     continue
-                new_flags, words = _applied(m, op, flags, given)
+                new_flags, words = op.applied(m, flags, given)
                 if new_flags != m.flags or words != m.keywords:
                     pending.append((m, new_flags, words))
             for start in range(0, len(pending), _BATCH):
@@ -348,7 +356,7 @@ class Mailbox:
         """Remove exactly these messages; returns the UIDs that this call removed."""
         with self._locked():
             snapshot = self.keeper.load().snapshot
-            doomed = _select(snapshot.messages, uids)
+            doomed = states.select(snapshot.messages, uids)
             if not doomed:
                 return snapshot, []
             self._unlink(doomed)
@@ -426,7 +434,7 @@ class Mailbox:
     ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
         """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
         for look in (False, True):
-            messages = _select(self.keeper.load(look=look).snapshot.messages, uids)
+            messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
             target.keeper.load()
             try:
                 return messages, target._add([self._source(m) for m in messages], keep=keep)
@@ -473,27 +481,6 @@ class _Source:
         incoming = item.incoming
         date = int(time.time()) if item.internaldate is None else item.internaldate
         return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
-
-
-def _select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
-    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
-    if len(wanted) > 8:
-        chosen = frozenset(wanted)
-        return [m for m in messages if m.uid in chosen]
-    found = []
-    for uid in sorted(wanted):
-        i = states.position(messages, uid)
-        if i < len(messages) and messages[i].uid == uid:
-            found.append(messages[i])
-    return found
-
-
-def _applied(m: Message, op: FlagOp, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
-    if op is FlagOp.ADD:
-        return m.flags | flags, m.keywords | words
-    if op is FlagOp.REMOVE:
-        return m.flags & ~flags, m.keywords - words
-    return flags, words
 
 
 @contextlib.contextmanager
