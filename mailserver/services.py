@@ -28,6 +28,7 @@ from mailserver.net.tls import TlsKeeper
 from mailserver.net.waiter import Waiter
 
 if TYPE_CHECKING:
+    from mailserver.delivery.router import Router
     from mailserver.store.store import Store
 
 
@@ -46,6 +47,7 @@ class Services:
         self.authenticator = Authenticator(self.users, _rules(settings), Throttle())
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._router: Router | None = None
         self.worker = 0  # number of this worker process; background work that must run once runs in worker 0
 
     @property
@@ -61,6 +63,17 @@ class Services:
                         storage.mailbox_path, index_path=storage.index_path, durability=storage.durability
                     )
         return self._store
+
+    @property
+    def router(self) -> Router:
+        """Where mail goes; one for all servers of this process."""
+        if self._router is None:
+            from mailserver.delivery.wiring import router  # not needed by IMAP and POP3 alone
+
+            made = router(self)
+            with self._lock:
+                self._router = self._router or made
+        return self._router
 
     def options(self, name: str, config: Listener, *, must_log_in: bool = True) -> ServerOptions:
         """Return what a server of that section needs.

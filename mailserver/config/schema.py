@@ -99,6 +99,11 @@ class SmtpConfig(Listener):
     port: int = _port(25, _PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
     trusted_networks: tuple[str, ...] = setting([], 'Who may send anywhere without login: ["192.0.2.0/24"].')
+    bare_newline: str = setting(
+        "accept",
+        '"accept": a line may end with LF alone (the end of a message never does). "refuse": such mail is refused.',
+        choices=("accept", "refuse"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +190,16 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryConfig:
+    """Whose mail is whose."""
+
+    recipient_delimiter: str = setting("+", "alice+anything is alice's; empty: no such addresses.")
+    postmaster: str = setting("", "User or address for mail to postmaster and abuse; empty: the first user.")
+    aliases_file: str = setting("", '"name: target, target" a line; @domain is whatever else comes to a domain.')
+    spam_folder: str = setting("", 'Folder for mail with "X-Spam-Flag: YES" in its header ("Junk"); empty: the INBOX.')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueConfig:
     """Mail on its way to other servers."""
 
@@ -239,5 +254,6 @@ class Settings:
     lmtp: LmtpConfig = field(default_factory=LmtpConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
