@@ -283,6 +283,12 @@ class Session:
         self.conn.start_tls(self.tls.context)
         self._framer = Framer(self._limits)
 
+    def start_compression(self) -> None:
+        """Compress from here on; what came behind the command is compressed already (RFC 4978 section 3)."""
+        self.flush()
+        self.conn.push_back(self._framer.take_rest())
+        self.conn.start_compression()
+
     def logged_in(self, identity: Identity) -> None:
         """Enter the authenticated state; StoreError when the account cannot be opened."""
         self.account = self.services.store.account(identity.user)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailserver.imap.commands import anystate as do_any
 from mailserver.imap.commands import append as do_append
+from mailserver.imap.commands import compress as do_compress
 from mailserver.imap.commands import copy as do_copy
 from mailserver.imap.commands import expunge as do_expunge
 from mailserver.imap.commands import fetch as do_fetch
@@ -24,6 +25,7 @@ from mailserver.imap.commands import sort as do_sort
 from mailserver.imap.grammar import (
     anystate,
     append,
+    compress,
     copy,
     expunge,
     fetch,
@@ -84,6 +86,7 @@ TABLE: Mapping[str, CommandSpec] = {
     "STATUS": CommandSpec(mailbox.status, do_mailbox.status, LOGGED_IN),
     "APPEND": CommandSpec(append.append, do_append.append, LOGGED_IN, Trait.LITERAL_TO_STORE, append.append_head),
     "IDLE": CommandSpec(_nothing, do_idle.idle, LOGGED_IN),
+    "COMPRESS": CommandSpec(compress.compress, do_compress.compress, LOGGED_IN),  # RFC 4978
     # section 6.4, selected
     "CHECK": CommandSpec(_nothing, do_any.check, _OPEN),  # RFC 3501 section 6.4.1
     "CLOSE": CommandSpec(_nothing, do_mailbox.close, _OPEN),
