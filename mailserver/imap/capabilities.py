@@ -98,6 +98,9 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("THREAD=ORDEREDSUBJECT", _after_login),  # RFC 5256 section 1
     Capability("THREAD=REFERENCES", _after_login),
     Capability("THREAD=REFS", _after_login),
+    Capability("QUOTA", _after_login),  # RFC 9208 section 3.1
+    Capability("QUOTA=RES-STORAGE", _after_login),
+    Capability("QUOTA=RES-MESSAGE", _after_login),
     Capability("COMPRESS=DEFLATE", _may_compress),  # RFC 4978 section 2
     Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )

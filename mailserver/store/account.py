@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserver.store import names, special, subscriptions, uidvalidity
@@ -26,6 +26,7 @@ from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import MailboxInfo
+from mailserver.store.quota import Limits, Quota
 from mailserver.store.watch import Watcher
 
 INDEX_NAME = "mailserver.sqlite"
@@ -49,7 +50,7 @@ class Account:
     """``root`` is the user's Maildir."""
 
     def __init__(
-        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool
+        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool, limits: Limits
     ) -> None:
         self.user = user
         self.root = root
@@ -70,7 +71,8 @@ class Account:
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
         self._index = Index(index_path)
         self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
-        self._context = Context(self._index, self._text, counters, watcher, sync, self._new_uidvalidity)
+        self.quota = Quota(root, limits, self._folders)
+        self._context = Context(self._index, self._text, counters, watcher, self.quota, sync, self._new_uidvalidity)
         weakref.finalize(self, self._index.close)
         weakref.finalize(self, self._text.close)
         if new:
@@ -97,6 +99,12 @@ class Account:
     @property
     def _special_path(self) -> str:
         return f"{self.root}/{special.NAME}"
+
+    def _folders(self) -> Iterator[str]:
+        """The directories of all mailboxes."""
+        yield self.root
+        for directory in self._look().directories:
+            yield f"{self.root}/{directory}"
 
     def _path(self, name: str) -> str:
         directory = names.to_directory(name)
@@ -220,6 +228,7 @@ class Account:
             if self._sync:
                 sync_path(self.root)
         self._advance(path)
+        self.quota.add(*_weight(grave))
         shutil.rmtree(grave, ignore_errors=True)  # what stays is in tmp/, where old things are cleaned away
 
     def _drop_use(self, name: str) -> None:
@@ -317,6 +326,12 @@ class Account:
         """Give the indexes' handles back."""
         self._index.close()
         self._text.close()
+
+
+def _weight(folder: str) -> tuple[int, int]:
+    """What goes with a folder: octets and messages, negative."""
+    names = [f"{part}/{name}" for part in ("new", "cur") for name in os.listdir(f"{folder}/{part}")]
+    return -sum(os.stat(f"{folder}/{name}").st_size for name in names), -len(names)
 
 
 def _mtime(path: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
+from mailserver.store.quota import Quota
 from mailserver.store.watch import Watcher
 
 
@@ -19,6 +20,7 @@ class Context:
     text: TextIndex
     counters: Counters
     watcher: Watcher
+    quota: Quota
     sync: bool  # durability strict: fsync before a promise
     new_uidvalidity: Callable[[], int]
     max_keywords: int = 500  # per mailbox; a client that makes one per message must not grow every file name table

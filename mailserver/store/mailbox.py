@@ -240,9 +240,12 @@ class Mailbox:
         with os_errors():
             for item in items:
                 item.incoming.finish(item.internaldate)
+        octets = sum(item.incoming.size for item in items)
+        self._context.quota.check(octets, len(items))
         with self._locked():
             self.keeper.load()
             snapshot, added = self._add([_Source.of(item) for item in items], keep=keep)
+            self._context.quota.add(octets, len(items))
         self._sync_added(added)
         return snapshot, [m.uid for m in added]
 
@@ -364,6 +367,7 @@ class Mailbox:
             gone = [m.uid for m in doomed]
             self._facts.forget(gone)
             snapshot = self.keeper.commit(gone=gone, modseq=modseq)
+            self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
             self.keeper.trim_uidlist()
             return snapshot, gone
 
@@ -410,6 +414,7 @@ class Mailbox:
         """
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True)
+            target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_added(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
@@ -436,6 +441,8 @@ class Mailbox:
         for look in (False, True):
             messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
             target.keeper.load()
+            if keep:
+                target._context.quota.check(sum(m.size for m in messages), len(messages))
             try:
                 return messages, target._add([self._source(m) for m in messages], keep=keep)
             except FileNotFoundError:
