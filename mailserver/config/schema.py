@@ -147,6 +147,10 @@ class StorageConfig:
     )
     format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir", "mbox"))
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
+    quota_octets: int = setting(
+        0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0
+    )
+    quota_messages: int = setting(0, "How many messages a user may keep; 0 is no limit.", low=0)
     durability: str = setting(
         "strict",
         '"strict": OK means it is on the disk. "relaxed" leaves out fsync, for tests.',

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from mailserver.auth.service import Authenticator, AuthUnavailable
 from mailserver.auth.users import UsersUnavailable
-from mailserver.delivery.addresses import Address, BadAddress, normal_domain, parse
 from mailserver.delivery.aliases import Aliases
 from mailserver.delivery.target import Delivery, DeliveryTarget, Envelope, Recipient, Refused, Status
+from mailserver.mail.addrspec import Address, BadAddress, normal_domain, parse
 
 # RFC 5321 section 4.5.1: postmaster must be supported; RFC 2142 section 4: abuse
 ALWAYS_HERE = ("postmaster", "abuse")

@@ -50,7 +50,11 @@ def _login_disabled(session: Session) -> bool:
 
 
 def _may_start_tls(session: Session) -> bool:
-    return _before_login(session) and session.services.tls is not None and not session.conn.tls
+    return _before_login(session) and session.tls is not None and not session.conn.tls
+
+
+def _may_compress(session: Session) -> bool:
+    return _after_login(session) and not session.conn.compressed
 
 
 # The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.
@@ -94,6 +98,10 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("THREAD=ORDEREDSUBJECT", _after_login),  # RFC 5256 section 1
     Capability("THREAD=REFERENCES", _after_login),
     Capability("THREAD=REFS", _after_login),
+    Capability("QUOTA", _after_login),  # RFC 9208 section 3.1
+    Capability("QUOTA=RES-STORAGE", _after_login),
+    Capability("QUOTA=RES-MESSAGE", _after_login),
+    Capability("COMPRESS=DEFLATE", _may_compress),  # RFC 4978 section 2
     Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )
 

@@ -33,8 +33,7 @@ from mailserver.store.mailbox import Mailbox
 
 _log = logging.get("imap")
 _FLUSH = 1 << 18  # octets of output gathered before they are sent
-_BAD_BEFORE_LOGIN = 20  # commands in a row that made no sense
-_BAD_AFTER_LOGIN = 200
+_BAD_AFTER_LOGIN = 200  # commands in a row that made no sense; before login the settings have fewer
 _LITERAL_BEFORE_LOGIN = 4096  # RFC 7888 section 5 takes the same bound for LITERAL-
 
 
@@ -52,7 +51,13 @@ class Session:
         self.enabled: set[str] = set()
         self.appending: Appending | None = None
         self.tag = b"*"
-        self._framer = Framer(FramerLimits())
+        self.tls = services.tls if config.enable_ssl else None
+        limits = services.settings.limits
+        self._limits = FramerLimits(
+            line=limits.max_line, literals=limits.max_literals, command=limits.max_command, literal=limits.max_command
+        )
+        self._framer = Framer(self._limits)
+        self._bad_before_login = limits.max_bad_commands
         self._out: list[bytes] = []
         self._size = 0
         self._bad = 0
@@ -185,7 +190,7 @@ class Session:
             return Completion(b"NO", f"Internal error {identity}, try again later", b"SERVERBUG")
         if completion.status == b"BAD":
             self._bad += 1
-            limit = _BAD_BEFORE_LOGIN if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
+            limit = self._bad_before_login if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
             if self._bad >= limit:
                 self._end(self.tag, completion)
                 raise Goodbye("Too many bad commands")
@@ -272,11 +277,17 @@ class Session:
 
     def start_tls(self) -> None:
         """Take up TLS; octets that came in clear behind STARTTLS end the connection (RFC 9051 section 11.1)."""
-        assert self.services.tls is not None
+        assert self.tls is not None
         self.flush()
         self.conn.push_back(self._framer.take_rest())
-        self.conn.start_tls(self.services.tls.context)
-        self._framer = Framer(FramerLimits())
+        self.conn.start_tls(self.tls.context)
+        self._framer = Framer(self._limits)
+
+    def start_compression(self) -> None:
+        """Compress from here on; what came behind the command is compressed already (RFC 4978 section 3)."""
+        self.flush()
+        self.conn.push_back(self._framer.take_rest())
+        self.conn.start_compression()
 
     def logged_in(self, identity: Identity) -> None:
         """Enter the authenticated state; StoreError when the account cannot be opened."""
@@ -316,13 +327,18 @@ class Session:
 
     # -- names of mailboxes
 
+    @property
+    def utf8(self) -> bool:
+        """Whether names are in UTF-8 (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        return bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"})
+
     def decode_name(self, name: bytes) -> str:
         """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
 
         RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
         """
         try:
-            if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
+            if self.utf8 or not name.isascii():
                 return name.decode("utf-8")
             return mutf7.decode(name)
         except ValueError:
@@ -330,7 +346,7 @@ class Session:
 
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
-        return capabilities.mailbox_name(name, utf8=bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"}))
+        return capabilities.mailbox_name(name, utf8=self.utf8)
 
     def mailbox(self, name: bytes) -> Mailbox:
         """Open a mailbox by the name that the client sent."""

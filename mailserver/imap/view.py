@@ -52,6 +52,10 @@ class View:
         """Whether the message is \\Recent in this session."""
         return any(first <= uid < end for first, end in self._recent)
 
+    def first_recent(self) -> int:
+        """No UID below this is recent."""
+        return min((first for first, end in self._recent if first < end), default=1 << 32)
+
     def claim(self, first: int, snapshot: Snapshot) -> None:
         """This session was the first to be told of the UIDs from ``first`` on."""
         if first < snapshot.uidnext:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mailserver.delivery.addresses import Address
 from mailserver.delivery.target import Delivery, Envelope, Recipient, Refused, Status
+from mailserver.mail.addrspec import Address
 from mailserver.smtp import replies
 from mailserver.smtp.data import BareLines
 from mailserver.smtp.grammar import Mail

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from mailserver.store import facts
 from mailserver.store import state as states
 from mailserver.store.changes import Subscription, Wake
 from mailserver.store.content import MessageFile
@@ -23,6 +24,7 @@ from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.index.db import keyword_set
+from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper, suffix_for
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
@@ -38,6 +40,14 @@ class FlagOp(Enum):
     ADD = "add"
     REMOVE = "remove"
     REPLACE = "replace"
+
+    def applied(self, m: Message, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
+        """What a message has after it."""
+        if self is FlagOp.ADD:
+            return m.flags | flags, m.keywords | words
+        if self is FlagOp.REMOVE:
+            return m.flags & ~flags, m.keywords - words
+        return flags, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,20 @@ class Mailbox:
         """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
         return self._facts.get(kind, messages, make, self.read_many)
 
+    def header_facts(
+        self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]
+    ) -> list[bytes | None]:
+        """A value made from each message's header; None for a message that is gone."""
+        return self._facts.of_header(kind, messages, make, self.read_many)
+
+    def headers(self, messages: Sequence[Message]) -> list[bytes | None]:
+        """Each message's header with its empty line; None for a message that is gone."""
+        return self._facts.get(facts.HEADER, messages, facts.make_header, self.read_many)
+
+    def text_index(self) -> tuple[TextIndex, str]:
+        """The account's text index, and the name that this mailbox has in it."""
+        return self._context.text, f"{self.keeper.directory}/{self.snapshot().uidvalidity}"
+
     def object_id(self) -> str:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
         if self.keeper.current() is None:
@@ -216,9 +240,12 @@ class Mailbox:
         with os_errors():
             for item in items:
                 item.incoming.finish(item.internaldate)
+        octets = sum(item.incoming.size for item in items)
+        self._context.quota.check(octets, len(items))
         with self._locked():
             self.keeper.load()
             snapshot, added = self._add([_Source.of(item) for item in items], keep=keep)
+            self._context.quota.add(octets, len(items))
         self._sync_added(added)
         return snapshot, [m.uid for m in added]
 
@@ -296,11 +323,11 @@ class Mailbox:
             changed: list[Message] = []
             modified: list[Uid] = []
             pending: list[tuple[Message, int, frozenset[str]]] = []
-            for m in _select(snapshot.messages, uids):
+            for m in states.select(snapshot.messages, uids):
                 if unchanged_since is not None and m.modseq > unchanged_since:
                     modified.append(m.uid)
                     continue
-                new_flags, words = _applied(m, op, flags, given)
+                new_flags, words = op.applied(m, flags, given)
                 if new_flags != m.flags or words != m.keywords:
                     pending.append((m, new_flags, words))
             for start in range(0, len(pending), _BATCH):
@@ -332,7 +359,7 @@ class Mailbox:
         """Remove exactly these messages; returns the UIDs that this call removed."""
         with self._locked():
             snapshot = self.keeper.load().snapshot
-            doomed = _select(snapshot.messages, uids)
+            doomed = states.select(snapshot.messages, uids)
             if not doomed:
                 return snapshot, []
             self._unlink(doomed)
@@ -340,6 +367,7 @@ class Mailbox:
             gone = [m.uid for m in doomed]
             self._facts.forget(gone)
             snapshot = self.keeper.commit(gone=gone, modseq=modseq)
+            self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
             self.keeper.trim_uidlist()
             return snapshot, gone
 
@@ -386,6 +414,7 @@ class Mailbox:
         """
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True)
+            target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_added(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
@@ -410,8 +439,10 @@ class Mailbox:
     ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
         """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
         for look in (False, True):
-            messages = _select(self.keeper.load(look=look).snapshot.messages, uids)
+            messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
             target.keeper.load()
+            if keep:
+                target._context.quota.check(sum(m.size for m in messages), len(messages))
             try:
                 return messages, target._add([self._source(m) for m in messages], keep=keep)
             except FileNotFoundError:
@@ -457,27 +488,6 @@ class _Source:
         incoming = item.incoming
         date = int(time.time()) if item.internaldate is None else item.internaldate
         return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
-
-
-def _select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
-    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
-    if len(wanted) > 8:
-        chosen = frozenset(wanted)
-        return [m for m in messages if m.uid in chosen]
-    found = []
-    for uid in sorted(wanted):
-        i = states.position(messages, uid)
-        if i < len(messages) and messages[i].uid == uid:
-            found.append(messages[i])
-    return found
-
-
-def _applied(m: Message, op: FlagOp, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
-    if op is FlagOp.ADD:
-        return m.flags | flags, m.keywords | words
-    if op is FlagOp.REMOVE:
-        return m.flags & ~flags, m.keywords - words
-    return flags, words
 
 
 @contextlib.contextmanager
