@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mailserver.delivery.addresses import Address, BadAddress, is_host, literal_of, normal_domain, parse
+from mailserver.mail.addrspec import Address, BadAddress, is_host, literal_of, normal_domain, parse
 from mailserver.smtp import grammar
 from mailserver.smtp.grammar import BadParameter, BadSyntax, Mail, Rcpt
 
