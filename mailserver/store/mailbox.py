@@ -27,6 +27,7 @@ from mailserver.store.index.db import keyword_set
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper, suffix_for
 from mailserver.store.lane import LANE
+from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
 
@@ -78,6 +79,7 @@ class Mailbox:
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
         self._facts = Facts(context.index, directory)
+        self._unseen: tuple[Snapshot, int] | None = None
 
     # -- reading
 
@@ -199,6 +201,14 @@ class Mailbox:
         if self.keeper.current() is None:
             self._load(look=False)
         return self.keeper.uidlist.guid
+
+    def unseen(self, snapshot: Snapshot) -> int:
+        """How many messages of the snapshot are not \\Seen; counted once."""
+        counted = self._unseen
+        if counted is None or counted[0] is not snapshot:
+            seen = int(Flag.SEEN)
+            counted = self._unseen = (snapshot, sum([not m.flags & seen for m in snapshot.messages]))
+        return counted[1]
 
     def expunged_since(self, modseq: int) -> list[int] | None:
         """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
