@@ -33,6 +33,7 @@ FIELDS = (
 def messages(count: int) -> list[bytes]:
     """Make messages of 1 to 60 kB, always the same."""
     source = random.Random(1)
+    words = ["the", "mail", "server", "keeps", "all", "messages", "safe", "and", "answers", "quickly"]
 
     made = []
     for number in range(count):

@@ -61,7 +61,8 @@ def _may_compress(session: Session) -> bool:
 CAPABILITIES: tuple[Capability, ...] = (
     Capability("IMAP4rev1", _always),  # RFC 3501 section 6.1.1
     Capability("IMAP4rev2", _always, enable=True),  # RFC 9051 section 6.1.1
-    Capability("LITERAL+", _always),  # RFC 7888 section 3
+    Capability("LITERAL+", _after_login),  # RFC 7888 section 3
+    Capability("LITERAL-", _before_login),  # RFC 7888 section 5: up to 4096 octets, which is plenty for a password
     Capability("SASL-IR", _before_login),  # RFC 4959 section 3
     Capability("ID", _always),  # RFC 2971 section 3.1
     Capability("ENABLE", _always),  # RFC 5161 section 3.1
@@ -119,7 +120,7 @@ def line(session: Session) -> bytes:
 
 def disabled(session: Session) -> frozenset[str]:
     """Those that are switched off, in capitals."""
-    return frozenset(name.upper() for name in session.config.disabled_capabilities)
+    return frozenset(name.upper() for name in session.config.disabled_capabilities) | session.disabled
 
 
 # RFC 9051 section 9: mailbox = "INBOX" / astring

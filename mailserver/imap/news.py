@@ -31,16 +31,15 @@ def tell(
     any case; ``uid``: with UIDs, for an answer to a UID command.
     """
     view = session.selected()
-    news = view.advance(snapshot, expunge=expunge)
+    news = view.advance(_claimed(view, snapshot), expunge=expunge)
     if not news and not also:
         return
     if news.expunged:
         session.write(expunged(session, news.expunged))
     if news.keywords:
-        session.write(b"* FLAGS (" + flag_responses.known_flags(snapshot.keywords) + b")\r\n")
-        session.write(permanent_flags(view, snapshot))
+        session.write(b"* FLAGS (" + flag_responses.known_flags(view.snapshot.keywords) + b")\r\n")
+        session.write(permanent_flags(view, view.snapshot))
     if news.added:
-        _claim(view, snapshot)
         session.write(b"* %d EXISTS\r\n" % len(view.messages))
         if "IMAP4REV2" not in session.enabled:
             session.write(b"* %d RECENT\r\n" % view.recent_count())
@@ -51,12 +50,16 @@ def tell(
         session.write_many(changed(session, view, news.changed, silent, uid=uid))
 
 
-def _claim(view: View, snapshot: Snapshot) -> None:
-    if not view.read_only and snapshot.first_recent < snapshot.uidnext:
-        first, claimed = view.mailbox.claim_recent()
-        view.claim(first, snapshot)
-        if claimed.uidnext == snapshot.uidnext:
-            view.advance(claimed, expunge=False)
+def _claimed(view: View, snapshot: Snapshot) -> Snapshot:
+    """The snapshot to tell of: where messages came that nobody was told of, they are recent here and nowhere else.
+
+    To claim them takes the mailbox's lock, and what others did until then belongs to the news as well.
+    """
+    if view.read_only or snapshot.uidnext == view.snapshot.uidnext or snapshot.first_recent >= snapshot.uidnext:
+        return snapshot
+    first, claimed = view.mailbox.claim_recent()
+    view.claim(first, claimed)
+    return claimed
 
 
 def expunged(session: Session, gone: Sequence[tuple[int, int]]) -> bytes:

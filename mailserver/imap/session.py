@@ -49,6 +49,7 @@ class Session:
         self.account: Account | None = None
         self.view: View | None = None
         self.enabled: set[str] = set()
+        self.disabled: frozenset[str] = frozenset()  # capabilities switched off for this account
         self.appending: Appending | None = None
         self.tag = b"*"
         self.tls = services.tls if config.enable_ssl else None
@@ -294,6 +295,10 @@ class Session:
         self.account = self.services.store.account(identity.user)
         self.identity = identity
         self.state = State.AUTHENTICATED
+        # a client that cannot live with a capability: "imap_disabled_capabilities=QRESYNC,CONDSTORE" in the users file
+        record = self.services.users.lookup(identity.user)
+        words = record.extra.get("imap_disabled_capabilities", "") if record is not None else ""
+        self.disabled = frozenset(words.upper().split(",")) - {""}
         self.conn.mark_authenticated()
         self.conn.timeout = self.config.idle_timeout_seconds
 

@@ -58,9 +58,11 @@ class View:
 
     def claim(self, first: int, snapshot: Snapshot) -> None:
         """This session was the first to be told of the UIDs from ``first`` on."""
-        if first < snapshot.uidnext:
-            self._recent.append((first, snapshot.uidnext))
-            self._recent = self._recent[-200:]
+        if first >= snapshot.uidnext:
+            return
+        if self._recent[-1][1] == first:
+            first = self._recent.pop()[0]
+        self._recent = [*self._recent[-199:], (first, snapshot.uidnext)]
 
     def recent_count(self) -> int:
         """The number of RECENT."""

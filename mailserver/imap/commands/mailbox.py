@@ -223,7 +223,7 @@ _NUMBERS: dict[str, Callable[[Mailbox, Snapshot], int]] = {
     "RECENT": lambda mailbox, s: len(s.messages) - position(s.messages, s.first_recent),
     "UIDNEXT": lambda mailbox, s: s.uidnext,
     "UIDVALIDITY": lambda mailbox, s: s.uidvalidity,
-    "UNSEEN": lambda mailbox, s: sum([not m.flags & Flag.SEEN for m in s.messages]),
+    "UNSEEN": lambda mailbox, s: mailbox.unseen(s),
     "DELETED": lambda mailbox, s: len(_deleted(s)),
     "SIZE": lambda mailbox, s: sum(mailbox.sizes(s.messages)),  # RFC 8438 section 2
     "HIGHESTMODSEQ": lambda mailbox, s: s.highestmodseq,  # RFC 7162 section 3.1.7
