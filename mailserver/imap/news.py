@@ -41,8 +41,11 @@ def tell(
         session.write(permanent_flags(view, view.snapshot))
     if news.added:
         session.write(b"* %d EXISTS\r\n" % len(view.messages))
-        if "IMAP4REV2" not in session.enabled:
-            session.write(b"* %d RECENT\r\n" % view.recent_count())
+    if (news.added or news.expunged) and "IMAP4REV2" not in session.enabled:
+        recent = view.recent_count()
+        if news.added or recent != view.told_recent:
+            view.told_recent = recent
+            session.write(b"* %d RECENT\r\n" % recent)
     if also:
         told = {i + 1: view.messages[i] for i in also} | dict(news.changed)
         session.write_many(changed(session, view, sorted(told.items()), None, uid=uid))

@@ -61,7 +61,8 @@ def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
     messages = snapshot.messages
     lines = [b"* %d EXISTS\r\n" % len(messages)]
     if "IMAP4REV2" not in session.enabled:
-        lines.append(b"* %d RECENT\r\n" % view.recent_count())
+        view.told_recent = view.recent_count()
+        lines.append(b"* %d RECENT\r\n" % view.told_recent)
         unseen = next((i for i, m in enumerate(messages, 1) if not m.flags & Flag.SEEN), 0)
         if unseen:
             # RFC 3501 section 7.1: UNSEEN
