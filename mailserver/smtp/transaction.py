@@ -113,6 +113,7 @@ class Body:
             raise Refused(replies.LOOP)
         self._delivery = self._open()
         self._delivery.write(self._trace(header) + header.octets)
+        self._delivery.write(header.rest)
 
     def finish(self) -> dict[Recipient, Status]:
         """The message has ended: deliver it, durably. Raises what went wrong on the way."""
