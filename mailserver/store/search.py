@@ -10,7 +10,8 @@ import datetime
 import time
 from collections.abc import Callable, Sequence
 
-from mailserver.mail import dates, headers, text
+from mailserver.mail import dates, headers, structure, text
+from mailserver.mail.structure import Part
 from mailserver.store.errors import StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
@@ -32,7 +33,7 @@ def make_header(message: bytes) -> bytes:
 class Subject:
     """A message under examination; what was read or decoded of it once serves all keys."""
 
-    __slots__ = ("_body", "_header", "_octets", "index", "mailbox", "message")
+    __slots__ = ("_body", "_header", "_headers", "_octets", "_parts", "index", "mailbox", "message")
 
     def __init__(self, mailbox: Mailbox, index: int, message: Message, header: bytes | None) -> None:
         self.mailbox = mailbox
@@ -41,6 +42,8 @@ class Subject:
         self._header = header
         self._octets: bytes | None = None
         self._body: str | None = None
+        self._headers: str | None = None
+        self._parts: Part | None = None
 
     def octets(self) -> bytes:
         """The whole message; empty when it is gone."""
@@ -57,11 +60,22 @@ class Subject:
             self._header = self.mailbox.facts(HEADER_FACT, [self.message], make_header)[0] or b""
         return self._header
 
+    def _root(self) -> Part:
+        if self._parts is None:
+            self._parts = structure.parse(self.octets())
+        return self._parts
+
     def body(self) -> str:
         """The decoded text of its body, casemapped."""
         if self._body is None:
-            self._body = text.fold(text.body_text(self.octets()))
+            self._body = text.fold(text.body_text(self.octets(), self._root()))
         return self._body
+
+    def headers(self) -> str:
+        """The decoded text of its header and those of its parts, casemapped."""
+        if self._headers is None:
+            self._headers = text.fold("\n".join(text.header_texts(self.octets(), self._root())))
+        return self._headers
 
     def size(self) -> int:
         """RFC822.SIZE."""
@@ -184,9 +198,10 @@ def _text(c: criteria.Text, resolver: Resolver) -> tuple[int, Predicate]:
     if c.field is Field.BODY:
         return _OCTETS, lambda s: needle in s.body()
     if c.field is Field.TEXT:
-        return _OCTETS, lambda s: needle in text.fold(text.header_text(s.header())) or needle in s.body()
+        return _OCTETS, lambda s: needle in s.headers() or needle in s.body()
     name = c.header.encode("utf-8")
-    return _HEADER, lambda s: any(needle in text.fold(value) for value in text.header_values(s.header(), name))
+    values = text.address_values if c.field is Field.ADDRESSES and needle else text.header_values
+    return _HEADER, lambda s: any(needle in text.fold(value) for value in values(s.header(), name))
 
 
 def _not(c: criteria.Not, resolver: Resolver) -> tuple[int, Predicate]:

@@ -193,11 +193,11 @@ class Plan:
         view = self._view
         messages = [view.messages[i] for i in chosen]
         columns: list[list[bytes | None]] = []
+        if self._wants_size:
+            columns.append([b"RFC822.SIZE %d" % size for size in view.mailbox.sizes(messages)])
         for item, (kind, make) in self._facts.items():
             values = view.mailbox.facts(kind, messages, make)
             columns.append([None if v is None else item.value + b" " + v for v in values])
-        if self._wants_size:
-            columns.append([b"RFC822.SIZE %d" % size for size in view.mailbox.sizes(messages)])
         if self._wants_preview:
             values = view.mailbox.facts(_PREVIEW, messages, preview)
             columns.append([None if v is None else b"PREVIEW " + v for v in values])
