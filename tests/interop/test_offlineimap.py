@@ -71,7 +71,8 @@ def test_offlineimap(tmp_path: Path) -> None:
         messages = store.account("user").inbox.snapshot().messages
         assert [m.uid for m in messages] == [1, 2, 3, 4]
         assert messages[3].flags == Flag.SEEN
-        assert any("F" in path.name.partition(":2,")[2] for path in (local / "cur").iterdir())
+        files = [*(local / "new").iterdir(), *(local / "cur").iterdir()]
+        assert sum("F" in path.name.partition(":2,")[2] for path in files) == 1
         before = store.account("user").inbox.snapshot().highestmodseq
         assert "Copy message" not in synchronise()
         assert store.account("user").inbox.snapshot().highestmodseq == before
