@@ -38,6 +38,7 @@ def tell(
         return
     if news.expunged:
         session.write(expunged(session, news.expunged))
+        session.told_expunged = True
     if news.keywords:
         session.write(b"* FLAGS (" + flag_responses.known_flags(view.snapshot.keywords) + b")\r\n")
         session.write(permanent_flags(view, view.snapshot))
