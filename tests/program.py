@@ -36,8 +36,9 @@ class Program:
         (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in USERS))
         (folder / "m.toml").write_text(
             f"hostname = 'mail.example.com'\n[storage]\nmailbox_path = '{self.mail}'\ndurability = '{durability}'\n"
-            f"[server]\nworkers = {workers}\ngrace_seconds = 2\n[http]\nport = -1\n"
-            "[limits]\nmax_connections_per_address = 0\n" + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
+            f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
+            "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
+            + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
         )
         self._wrapper = list(wrapper)
         self._environment = environment

@@ -153,6 +153,7 @@ class Session:
     def _obey(self, command: Command) -> None:
         tag, name = tag_of(command.line), "?"
         self.tag = tag.encode() if tag else b"*"
+        self.told_expunged = self.names_numbers = False
         try:
             cursor = Cursor.of(command)
             head = syntax.head(cursor)
@@ -172,7 +173,7 @@ class Session:
         finally:
             self.drop_append()
         metrics.COMMANDS.inc(protocol="imap", command=name if name in TABLE else "?", result=completion.status.decode())
-        self._end(self.tag, completion)
+        self._end(self.tag, self._with_modseq(completion))
 
     def _spec(self, name: str) -> CommandSpec:
         spec = TABLE.get(name)
@@ -205,9 +206,22 @@ class Session:
         if self.view is None or spec is None or Trait.NO_SYNC in spec.traits:
             return
         try:
-            tell(self, self.view.mailbox.snapshot(), expunge=Trait.USES_SEQ not in spec.traits)
+            expunge = Trait.USES_SEQ not in spec.traits and not self.names_numbers
+            tell(self, self.view.mailbox.snapshot(), expunge=expunge)
         except StoreError as error:
             self.lost_mailbox(error)
+
+    # RFC 7162 section 3.2.7: HIGHESTMODSEQ after messages were expunged. RFC 7162 section 6: while VANISHED is held
+    # back, the client must not take a higher MODSEQ that it was told for the state it is in: it is told the lower one
+    def _with_modseq(self, completion: Completion) -> Completion:
+        view = self.view
+        if view is None or "QRESYNC" not in self.enabled or not (view.ghosts or self.told_expunged):
+            return completion
+        code = b"HIGHESTMODSEQ %d" % view.told
+        if completion.status == b"OK" and not completion.code:
+            return Completion(completion.status, completion.text, code)
+        self.write(status.untagged_ok(code, "Told so far"))
+        return completion
 
     # -- literals
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mailserver.mail import dates, headers, text
+from mailserver.mail import dates, headers, structure, text
+from mailserver.mail.structure import Part
 from mailserver.store.errors import StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
@@ -29,7 +30,7 @@ _WORTH_INDEXING = 20  # messages; fewer are read as quickly
 class Subject:
     """A message under examination; what was read or decoded of it once serves all keys."""
 
-    __slots__ = ("_body", "_octets", "index", "message", "search")
+    __slots__ = ("_body", "_headers", "_octets", "_parts", "index", "message", "search")
 
     def __init__(self, search: Search, index: int, message: Message) -> None:
         self.search = search
@@ -37,6 +38,8 @@ class Subject:
         self.message = message
         self._octets: bytes | None = None
         self._body: str | None = None
+        self._headers: str | None = None
+        self._parts: Part | None = None
 
     def octets(self) -> bytes:
         """The whole message; empty when it is gone."""
@@ -51,11 +54,22 @@ class Subject:
         """A value made from the header; empty when the message is gone."""
         return self.search.mailbox.header_facts(kind, [self.message], make)[0] or b""
 
+    def _root(self) -> Part:
+        if self._parts is None:
+            self._parts = structure.parse(self.octets())
+        return self._parts
+
     def body(self) -> str:
         """The decoded text of its body, folded."""
         if self._body is None:
-            self._body = text.fold(text.body_text(self.octets()))
+            self._body = text.fold(text.body_text(self.octets(), self._root()))
         return self._body
+
+    def headers(self) -> str:
+        """The decoded text of its header and those of its parts, folded."""
+        if self._headers is None:
+            self._headers = text.fold("\n".join(text.header_texts(self.octets(), self._root())))
+        return self._headers
 
     def size(self) -> int:
         """RFC822.SIZE."""
@@ -191,17 +205,15 @@ def _sent_day(header: bytes) -> bytes:
 # RFC 9051 section 6.4.4: substrings, compared under i;unicode-casemap (RFC 5051)
 def _text(c: criteria.Text, search: Search) -> Compiled:
     needle = text.fold(c.needle)
-    if c.field is Field.HEADER:
-        return HEADER, _InField(c.header, needle.encode("utf-8", "replace"))
+    if c.field in (Field.HEADER, Field.ADDRESSES):
+        return HEADER, _InField(c.header, needle.encode("utf-8", "replace"), addresses=c.field is Field.ADDRESSES)
     candidates = _candidates(search, needle)
     if c.field is Field.BODY:
         return OCTETS, lambda s: (candidates is None or s.message.uid in candidates) and needle in s.body()
-    encoded = needle.encode("utf-8", "replace")
 
     def anywhere(s: Subject) -> bool:
-        if encoded in s.fact("text", _header_text):
-            return True
-        return (candidates is None or s.message.uid in candidates) and needle in s.body()
+        possible = candidates is None or s.message.uid in candidates
+        return possible and (needle in s.headers() or needle in s.body())
 
     return OCTETS, anywhere
 
@@ -209,9 +221,11 @@ def _text(c: criteria.Text, search: Search) -> Compiled:
 class _InField:
     """Whether a field holds the needle: of one message, or of many at once."""
 
-    def __init__(self, name: str, needle: bytes) -> None:
-        self._kind = "text." + name.lower()
-        self._make = partial(_field_text, name.encode("utf-8"))
+    def __init__(self, name: str, needle: bytes, *, addresses: bool) -> None:
+        as_addresses = addresses and bool(needle)
+        values = text.address_values if as_addresses else text.header_values
+        self._kind = ("addresses." if as_addresses else "text.") + name.lower()
+        self._make = partial(_field_text, values, name.encode("utf-8"))
         # RFC 9051 section 6.4.4: a zero-length string matches all messages that have the field
         self._needle = needle or b"\0"
 
@@ -224,17 +238,13 @@ class _InField:
         return [s for s, value in zip(subjects, values, strict=True) if value is not None and needle in value]
 
 
-def _field_text(name: bytes, header: bytes) -> bytes:
+def _field_text(values: Callable[[bytes, bytes], list[str]], name: bytes, header: bytes) -> bytes:
     """The folded values of a field; each behind a NUL, so that an empty one is not none."""
-    return b"".join(b"\0" + text.fold(value).encode("utf-8", "replace") for value in text.header_values(header, name))
-
-
-def _header_text(header: bytes) -> bytes:
-    return text.fold(text.header_text(header)).encode("utf-8", "replace")
+    return b"".join(b"\0" + text.fold(value).encode("utf-8", "replace") for value in values(header, name))
 
 
 def _candidates(search: Search, needle: str) -> frozenset[int] | None:
-    """UIDs whose bodies may hold the needle, after the index has been filled; None: any may."""
+    """UIDs whose texts may hold the needle, after the index has been filled; None: any may."""
     if len(needle) < 3 or len(search.messages) < _WORTH_INDEXING:
         return None
     mailbox = search.mailbox
@@ -245,7 +255,7 @@ def _candidates(search: Search, needle: str) -> frozenset[int] | None:
         batch = unindexed[start : start + _INDEXED_BATCH]
         octets = mailbox.read_many(batch)
         read = [(int(m.uid), data) for m, data in zip(batch, octets, strict=True) if data is not None]
-        index.add(key, {uid: text.fold(text.body_text(data)) for uid, data in read})
+        index.add(key, {uid: text.fold(text.whole_text(data)) for uid, data in read})
     return index.candidates(key, needle)
 
 

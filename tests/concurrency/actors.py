@@ -142,7 +142,16 @@ class Actor:
     def search(self) -> None:
         prefix = self.rng.choice(("", "UID "))
         count = len(self.model.slots)
-        key = self.rng.choice(("ALL", "DELETED", "UNSEEN", "KEYWORD Work", "RETURN (SAVE) FLAGGED"))
+        key = self.rng.choice(
+            (
+                f"1:{max(count, 1)}" if count else "ALL",
+                "ALL",
+                "DELETED",
+                "UNSEEN",
+                "KEYWORD Work",
+                "RETURN (SAVE) FLAGGED",
+            )
+        )
         result = self.model.require(f"{prefix}SEARCH {key}")
         for values in result.untagged:
             if isinstance(values, list) and values[0] == "SEARCH" and not prefix:

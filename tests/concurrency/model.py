@@ -6,6 +6,7 @@ RFC 9051 section 5.2, RFC 9051 section 7.5.1, RFC 7162 section 3.2.10, RFC 4315 
 
 from __future__ import annotations
 
+import re
 import threading
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from tests.concurrency.wire import Closed, Wire, number_set, numbers, parse, sta
 
 NO_EXPUNGE = ("FETCH", "STORE", "SEARCH", "SORT", "THREAD")
 SYSTEM = frozenset(("\\answered", "\\flagged", "\\deleted", "\\seen", "\\draft"))
+_SILENT = re.compile(
+    r"(?P<uid>UID )?STORE (?P<set>[\d:,]+)(?: \(UNCHANGEDSINCE \d+\))? (?P<how>[+-]?FLAGS)\.SILENT \((?P<flags>[^)]*)\)"
+)
 
 
 class Violation(AssertionError):
@@ -29,6 +33,8 @@ class Slot:
     flags: frozenset[str] | None = None
     modseq: int = 0
     old: bool = False  # there since SELECT
+    silent: bool = False  # changed by us without a word of the server since
+    ghost: bool = False  # did not take our change: it must be gone at the next occasion to say so
 
 
 @dataclass(slots=True)
@@ -107,8 +113,8 @@ class Model:
         self._highest_fetched = 0
         self._code_highest = 0
         self._fetched: set[int] = set()
-        self._undo: dict[int, tuple[frozenset[str] | None, bool]] = {}
-        self._strict = False
+        self._undo: dict[int, frozenset[str]] = {}
+        self._strict = self._may_not = False
         Model._count += 1
         self.number = Model._count
         self._read()
@@ -142,6 +148,8 @@ class Model:
         self._tag += 1
         words = text.upper().split()
         self.running = " ".join(words[:2]) if words[0] == "UID" else words[0]
+        # RFC 7162 section 3.2.10.2: a UID SEARCH that contains message numbers
+        self._may_not = self.running in NO_EXPUNGE or bool(re.match(r"UID SEARCH [\d$]", text.upper()))
         self._code_highest = self._highest_fetched = 0
         self._fetched = set()
         parts = text.split("{}")
@@ -151,6 +159,7 @@ class Model:
         self.log.append(b"C: " + text.encode() + b"\r\n")
         if self.running in ("SELECT", "EXAMINE"):
             self._opening(words[1], text)
+        self._expect(text)
         self.wire.send(data + b"\r\n")
 
     def finish(self) -> Result:
@@ -182,6 +191,9 @@ class Model:
         result = Result(*found, untagged)
         self._code(result.code)
         self._settle_undo(result)
+        vanished = any(isinstance(v, list) and v[0] == "VANISHED" for v in untagged)
+        if vanished and self.running.endswith("EXPUNGE") and result.ok and not result.code.startswith("HIGHESTM"):
+            self.fail("VANISHED, and no HIGHESTMODSEQ in the tagged OK")  # RFC 7162 section 3.2.7
         if self._code_highest:
             self.highest = self._code_highest
         elif self._highest_fetched > self.highest and "CONDSTORE" in self.enabled:
@@ -277,7 +289,7 @@ class Model:
         del self.slots[number - 1]
 
     def _may_expunge(self) -> None:
-        if self.running in NO_EXPUNGE or not self.running:
+        if self._may_not or not self.running:
             self.fail(f"an expunge during {self.running or 'no command'}")
 
     def _on_vanished(self, values: list[Any]) -> None:
@@ -305,7 +317,8 @@ class Model:
             return known[j][1]
         first = known[j - 1][1] + 1 if j else 0
         last = known[j][1] if j < len(known) else len(self.slots)
-        return first if first < last else len(self.slots)
+        old = uid < self.uidnext
+        return next((k for k in range(first, last) if self.slots[k].old == old), len(self.slots))
 
     def _on_fetch(self, number: int, values: list[Any]) -> None:
         if not 1 <= number <= len(self.slots):
@@ -352,27 +365,34 @@ class Model:
                 self.fail(f"flags of {number} (UID {slot.uid}) are {set(told)}, I was told {set(slot.flags)}")
             told_now = number in self._fetched or id(slot) in self._undo
             if modseq and modseq == slot.modseq and not told_now:
-                self.fail(f"flags of {number} changed, MODSEQ did not")
+                slot.ghost = slot.silent
+                if not slot.ghost:
+                    self.fail(f"flags of {number} changed, MODSEQ did not")
+        slot.silent = False
         slot.flags = told
         self._undo.pop(id(slot), None)
 
     # -- what this client does to flags itself
 
     def store(self, numbers_: list[int], how: str, flags: list[str], *, uid: bool, since: int = 0) -> Result:
-        """STORE or UID STORE; with .SILENT the picture is changed by what the client expects."""
+        """STORE or UID STORE."""
         condition = f" (UNCHANGEDSINCE {since})" if since else ""
         chosen = number_set(numbers_)
         text = f"{'UID ' if uid else ''}STORE {chosen}{condition} {how} ({' '.join(flags)})"
         if since:
             self.enabled.add("CONDSTORE")
-        self.start(text)
-        if "SILENT" in how:
-            wanted = set(numbers_)
-            for i, slot in enumerate(self.slots):
-                if (slot.uid if uid else i + 1) in wanted and slot.flags is not None:
-                    self._undo[id(slot)] = slot.flags, True
-                    slot.flags = _applied(slot.flags, how, flags)
-        return self.finish()
+        return self.command(text)
+
+    def _expect(self, text: str) -> None:
+        """A silent STORE: take for done what was asked, until the server says something else."""
+        m = _SILENT.match(text)
+        if m is None:
+            return
+        wanted = set(numbers(m["set"]))
+        for i, slot in enumerate(self.slots):
+            if (slot.uid if m["uid"] else i + 1) in wanted and slot.flags is not None:
+                self._undo[id(slot)] = slot.flags
+                slot.flags, slot.silent = _applied(slot.flags, m["how"], m["flags"].split()), True
 
     def _settle_undo(self, result: Result) -> None:
         """Take back what a conditional or failed silent STORE did not do."""
@@ -383,7 +403,7 @@ class Model:
         for i, slot in enumerate(self.slots):
             name = slot.uid if self.running.startswith("UID") else i + 1
             if id(slot) in undo and (not result.ok or name in failed):
-                slot.flags = undo[id(slot)][0]
+                slot.flags = undo[id(slot)]
 
     # -- standing still
 
@@ -399,6 +419,8 @@ class Model:
     def verify(self) -> dict[int, frozenset[str]]:
         """Look for news, then compare the whole picture with a full FETCH; returns UID -> flags."""
         self.require("NOOP")
+        if any(slot.ghost for slot in self.slots):
+            self.fail("a silent STORE was not done, and the message is there")
         if self.slots:
             count, self._strict = len(self.slots), True
             result = self.require(f"FETCH 1:* ({self._items()})")
@@ -432,29 +454,35 @@ class Model:
         """What survives a lost connection; what was not answered is not believed."""
         kept = {}
         for slot in self.slots:
-            flags = self._undo[id(slot)][0] if id(slot) in self._undo else slot.flags
+            flags = self._undo.get(id(slot), slot.flags)
             if slot.uid and flags is not None:
                 kept[slot.uid] = flags
         return Cache(self.uidvalidity, self.highest, kept)
 
-    def resume(self, mailbox: str, cache: Cache) -> dict[int, frozenset[str]]:
-        """SELECT with QRESYNC; the state that the cache becomes. RFC 7162 section 3.2.5."""
+    def resume(self, mailbox: str, cache: Cache) -> None:
+        """SELECT with QRESYNC; what the server says must make the cache right. RFC 7162 section 3.2.5."""
         self.require("ENABLE QRESYNC")
         known = f" {number_set(sorted(cache.flags))}" if cache.flags and self.number % 2 else ""
         result = self.require(f"SELECT {mailbox} (QRESYNC ({cache.uidvalidity} {cache.modseq}{known}))")
-        state = dict(cache.flags) if cache.uidvalidity == self.uidvalidity else {}
+        if cache.uidvalidity != self.uidvalidity:
+            self.fail(f"UIDVALIDITY was {cache.uidvalidity}, now it is {self.uidvalidity}")
+        if self.highest < cache.modseq:
+            self.fail(f"HIGHESTMODSEQ was {cache.modseq}, now it is {self.highest}")
+        state = dict(cache.flags)
         for values in result.untagged:
             if values[0] == "VANISHED":
                 for uid in numbers(values[-1]):
                     state.pop(uid, None)
-        state.update({s.uid: s.flags for s in self.slots if s.uid and s.flags is not None})
-        last = max(state, default=0)
-        for values in self.require(f"UID FETCH {last + 1}:* (FLAGS)").untagged:
-            if values[1:2] == ["FETCH"]:
-                slot = self.slots[int(values[0]) - 1]
-                assert slot.flags is not None
-                state[slot.uid] = slot.flags
-        return state
+        if self.slots:
+            self.require(f"FETCH 1:{len(self.slots)} (UID)")
+        stale = state.keys() - {slot.uid for slot in self.slots}
+        if stale:
+            self.fail(f"never told that these vanished: {stale}")
+        for slot in self.slots:
+            if slot.flags is None:
+                slot.flags = state.get(slot.uid)
+        self.learn()
+        self.verify()
 
     def close(self) -> None:
         self.wire.close()

@@ -81,7 +81,7 @@ def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Seque
     messages = view.messages
     before = {int(messages[i].uid): (int(messages[i].flags | Flag.SEEN), messages[i].keywords) for i in unseen}
     result = view.mailbox.store_flags(list(before), FlagOp.ADD, Flag.SEEN)
-    news.tell(session, result.snapshot, expunge=False, silent=before)
+    news.tell(session, result.snapshot, expunge=False, silent=before, answered=True)
     return frozenset(unseen)
 
 

@@ -59,7 +59,8 @@ class TextIndex:
                 row = (folder, uid, int(len(text) > MAX_TEXT))
                 cursor = db.execute("INSERT OR IGNORE INTO doc (folder, uid, partial) VALUES (?,?,?)", row)
                 if cursor.rowcount:
-                    safe = text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+                    # the tokenizer stops at a NUL; no trigram that is asked for has one
+                    safe = text[:MAX_TEXT].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
                     db.execute("INSERT INTO words (rowid, text) VALUES (?,?)", (cursor.lastrowid, safe))
             db.execute("COMMIT")
 
