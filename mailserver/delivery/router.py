@@ -98,6 +98,8 @@ class Router:
             if not may_relay or self.queue is None:
                 raise Refused(RELAY_DENIED)
             return [Recipient(str(address))]
+        if address.domain.startswith("["):  # our own address: as if no domain had been said
+            address = address.with_domain("")
         found: dict[tuple[str, str], Recipient] = {}
         self._expand(address, found, frozenset(), 0)
         if not found:
