@@ -113,7 +113,7 @@ class SubmissionConfig(Listener):
     port: int = _port(587, _PORT)
     ssl_port: int = _port(465, _SSL_PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
-    check_sender: bool = setting(True, "Users may send only from their own address.")
+    check_sender: bool = setting(True, "Users who logged in may send only from their own addresses; on port 25 too.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

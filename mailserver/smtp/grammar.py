@@ -110,7 +110,7 @@ def something(argument: bytes) -> str:
 def hello(argument: bytes) -> str:
     """The client's name for itself."""
     name = something(argument)
-    if len(name) > 255 or " " in name:
+    if len(name) > 255:
         raise BadSyntax("Not a name")
     return name
 

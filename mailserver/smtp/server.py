@@ -45,7 +45,7 @@ class _Server(ProtocolServer[C]):
             max_hops=limits.max_hops,
             max_bad_commands=limits.max_bad_commands,
             refuse_bare_newline=getattr(config, "bare_newline", "accept") == "refuse",
-            check_sender=getattr(config, "check_sender", False),
+            check_sender=getattr(config, "check_sender", self.services.settings.submission.check_sender),
             trusted=[ipaddress.ip_network(n, strict=False) for n in getattr(config, "trusted_networks", ())],
         )
 
