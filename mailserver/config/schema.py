@@ -143,9 +143,9 @@ class StorageConfig:
 
     mailbox_path: str = setting(
         "/var/spool/mail",
-        "<mailbox_path>/<user>/ is the user's Maildir (or holds mbox files); it may hold {user}, {local}, {domain}.",
+        "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
     )
-    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir", "mbox"))
+    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir",))
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
     quota_octets: int = setting(
         0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0

@@ -5,6 +5,7 @@ Everything that changes the tree runs under the account's lock, which comes befo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -19,7 +20,8 @@ from mailserver.store.context import Context
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.filename import unique
-from mailserver.store.formats.maildir.folder import MaildirFolder, sync_path
+from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
@@ -33,6 +35,7 @@ INDEX_NAME = "mailserver.sqlite"
 TEXT_NAME = "mailserver-text.sqlite"
 _KEPT_OPEN = 64  # mailboxes whose state is kept though nobody uses them
 _YOUNG_NS = 50_000_000
+_ABANDONED_SECONDS = 36 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Account:
         weakref.finalize(self, self._text.close)
         if new:
             self._found()
+        else:
+            sweep(root)
 
     def _found(self) -> None:
         """Make a new account: INBOX and the usual folders, subscribed."""
@@ -171,7 +176,7 @@ class Account:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with self._guard:
             found = self._mailboxes.get(directory)
-            if found is None:
+            if found is None or found.gone:
                 found = self._mailboxes[directory] = Mailbox(self._context, name, directory, path)
             self._recent[directory] = found
             self._recent.move_to_end(directory)
@@ -189,8 +194,8 @@ class Account:
             self._recent.pop(directory, None)
             gone = self._mailboxes.pop(directory, None)
         if gone is not None:
-            gone.gone = True
-            gone.keeper.subscribers.wake()
+            self._advance(gone.folder.path)  # so that nobody who wakes takes its snapshot for good
+            gone.let_go()
 
     def create(self, name: str, use: str = "") -> None:
         """Make a mailbox and those of its parents that are missing. StoreError EXISTS, BAD_NAME."""
@@ -220,9 +225,10 @@ class Account:
                     raise StoreError(Kind.HAS_CHILDREN, "the name has inferior names and is no mailbox itself")
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
-            os.rename(path, grave)
-            self._forget(names.to_directory(name))
-            self._index.forget(names.to_directory(name))
+            with self.mailbox(name).keeper.lock.hold():  # nobody is in the middle of something in there
+                os.rename(path, grave)
+                self._index.forget(names.to_directory(name))
+                self._forget(names.to_directory(name))
             self._drop_use(name)
             self._tree = None
             if self._sync:
@@ -273,11 +279,12 @@ class Account:
 
     def _rename_one(self, old: str, new: str) -> None:
         old_path, new_path = self._path(old), self._path(new)
-        os.rename(old_path, new_path)
-        self._forget(names.to_directory(old))
-        self._forget(names.to_directory(new))
-        self._index.forget(names.to_directory(new))
-        self._index.rename(names.to_directory(old), names.to_directory(new))
+        with self.mailbox(old).keeper.lock.hold():
+            os.rename(old_path, new_path)
+            self._index.forget(names.to_directory(new))
+            self._index.rename(names.to_directory(old), names.to_directory(new))
+            self._forget(names.to_directory(old))
+            self._forget(names.to_directory(new))
         uses = special.read(self._special_path)
         if old in uses and os.path.exists(self._special_path):
             uses[new] = uses.pop(old)
@@ -332,6 +339,32 @@ def _weight(folder: str) -> tuple[int, int]:
     """What goes with a folder: octets and messages, negative."""
     names = [f"{part}/{name}" for part in ("new", "cur") for name in os.listdir(f"{folder}/{part}")]
     return -sum(os.stat(f"{folder}/{name}").st_size for name in names), -len(names)
+
+
+def sweep(root: str) -> None:
+    """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
+
+    What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
+    """
+    oldest = time.time() - _ABANDONED_SECONDS
+    with contextlib.suppress(OSError):  # tidying only
+        folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
+        for folder in folders:
+            path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+                for entry in entries:
+                    _sweep_entry(entry, oldest)
+
+
+def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
+    st = entry.stat(follow_symlinks=False)
+    if max(st.st_mtime, st.st_ctime) >= oldest:
+        return
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # another process was quicker, or it is not ours
+            os.unlink(entry.path)
 
 
 def _mtime(path: str) -> int:

@@ -20,9 +20,11 @@ from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.index.db import keyword_set
 from mailserver.store.keeper import suffix_for
 from mailserver.store.lane import LANE
+from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
 from mailserver.store.reader import Reader
+from mailserver.store.source import Source
 
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
 
@@ -82,7 +84,7 @@ class Mailbox(Reader):
         self._context.quota.check(octets, len(items))
         with self._locked():
             self.keeper.load()
-            snapshot, added = self._add([_Source.of(item) for item in items], keep=keep)
+            snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
             self._context.quota.add(octets, len(items))
         self._sync_added(added)
         return snapshot, [m.uid for m in added]
@@ -92,7 +94,7 @@ class Mailbox(Reader):
         _, uids = self.append([Append(incoming, flags, keywords)], keep=True)
         return uids[0]
 
-    def _add(self, sources: Sequence[_Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
+    def _add(self, sources: Sequence[Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
         """Name the files and write their UIDs. Under the lock, after ``load``."""
         keeper = self.keeper
         wanted = frozenset().union(*(s.keywords for s in sources)) if sources else frozenset()
@@ -119,7 +121,7 @@ class Mailbox(Reader):
         snapshot = keeper.commit(added=added, keywords_known=table, modseq=modseq)
         return snapshot, added
 
-    def _place(self, source: _Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
+    def _place(self, source: Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
         plain = not source.flags and not words
         file = f"new/{source.base}" if plain else f"cur/{source.base}{suffix_for(source.flags, words, table)}"
         target = f"{self.folder.path}/{file}"
@@ -129,7 +131,7 @@ class Mailbox(Reader):
             os.rename(source.path, target)
         return file
 
-    def _take_back(self, sources: Sequence[_Source], added: Sequence[Message], keep: bool) -> None:
+    def _take_back(self, sources: Sequence[Source], added: Sequence[Message], keep: bool) -> None:
         """Undo what was named before an error: all or none."""
         for source, m in zip(sources, added, strict=False):
             with contextlib.suppress(OSError):  # the first error is the one to report
@@ -170,10 +172,13 @@ class Mailbox(Reader):
                     pending.append((m, new_flags, words))
             for start in range(0, len(pending), _BATCH):
                 with LANE:
-                    changed += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+                    done = [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+                changed += [m for m in done if m is not None]
             if changed or table != snapshot.keywords:
                 moved = modseq if changed else None
                 snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
+            if len(changed) < len(pending):  # another program removed some
+                snapshot = self.keeper.load(look=True).snapshot
             return StoreResult(snapshot, modified)
 
     def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -183,21 +188,28 @@ class Mailbox(Reader):
         known = {w.lower(): w for w in table if w}
         return {w: known[w.lower()] for w in keywords if w.lower() in known}, table
 
-    def _reflag(self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int) -> Message:
+    def _reflag(
+        self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int
+    ) -> Message | None:
         base = filename.base_of(m.file)
         file = f"cur/{base}{suffix_for(flags, words, table, m.file)}"
         if not self.folder.rename(m.file, file):
             found = self.folder.locate(m.file)
-            if found is not None:
-                self.folder.rename(found, file)
+            if found is None or not self.folder.rename(found, file):
+                return None
         words = keyword_set(" ".join(sorted(words)))
         return Message(m.uid, file, flags, words, ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
 
-    def expunge(self, uids: Iterable[int]) -> tuple[Snapshot, list[Uid]]:
-        """Remove exactly these messages; returns the UIDs that this call removed."""
+    def expunge(self, uids: Iterable[int] | None, *, deleted: bool = False) -> tuple[Snapshot, list[Uid]]:
+        """Remove these messages (None: all), with ``deleted`` only those that are \\Deleted at this moment.
+
+        Returns the UIDs that this call removed.
+        """
         with self._locked():
             snapshot = self.keeper.load().snapshot
-            doomed = states.select(snapshot.messages, uids)
+            doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
+            if deleted:
+                doomed = [m for m in doomed if m.flags & Flag.DELETED]
             if not doomed:
                 return snapshot, []
             self._unlink(doomed)
@@ -245,13 +257,15 @@ class Mailbox(Reader):
         self.folder.rename(m.file, file)
         return Message(m.uid, file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
-    def copy(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
+    def copy(
+        self, uids: Iterable[int], target: Mailbox, *, every: bool = False
+    ) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
         """Copy messages with flags, keywords and dates; durable when it returns. Target's snapshot, (old, new) UIDs.
 
-        Messages that are gone are passed over.
+        Messages that are gone are passed over; with ``every``, StoreError EXPUNGED, and nothing is copied.
         """
         with os_errors(), _locked_together(self, target):
-            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True)
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
             target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_added(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
@@ -273,11 +287,13 @@ class Mailbox(Reader):
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def _transfer(
-        self, uids: list[int], target: Mailbox, *, keep: bool
+        self, uids: list[int], target: Mailbox, *, keep: bool, every: bool = False
     ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
         """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
         for look in (False, True):
             messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
+            if every and len(messages) < len(uids):
+                raise StoreError(Kind.EXPUNGED, "some of the messages no longer exist")
             target.keeper.load()
             if keep:
                 target._context.quota.check(sum(m.size for m in messages), len(messages))
@@ -288,30 +304,10 @@ class Mailbox(Reader):
                     raise
         raise AssertionError
 
-    def _source(self, m: Message) -> _Source:
+    def _source(self, m: Message) -> Source:
         path = f"{self.folder.path}/{m.file}"
         sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
-        return _Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A file that shall become a message."""
-
-    path: str
-    base: str
-    flags: int
-    keywords: frozenset[str]
-    date: int
-    size: int
-    vsize: int
-
-    @classmethod
-    def of(cls, item: Append) -> _Source:
-        """A received message."""
-        incoming = item.incoming
-        date = int(time.time()) if item.internaldate is None else item.internaldate
-        return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
+        return Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
 
 
 @contextlib.contextmanager

@@ -29,12 +29,23 @@ class Reader:
 
     def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
         self.name = name
-        self.gone = False  # deleted or renamed: whoever has it open must let go
+        self._gone = False
         self._context = context
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
         self._facts = Facts(context.index, directory)
+        self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was deleted or renamed: whoever has it open must let go."""
+        return self._gone or self.keeper.replaced
+
+    def let_go(self) -> None:
+        """It is gone: wake whoever waits for news of it."""
+        self._gone = True
+        self.keeper.subscribers.wake()
 
     def snapshot(self) -> Snapshot:
         """The mailbox as it is; without a system call when nothing happened."""
@@ -63,7 +74,16 @@ class Reader:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
         with os_errors(), self.keeper.lock.hold():
+            if self.gone:  # while we waited
+                raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
+
+    def _current_facts(self) -> Facts:
+        """Those of the messages that the UIDs stand for now."""
+        if self._facts_generation != self.keeper.generation:
+            self._facts_generation = self.keeper.generation
+            self._facts = Facts(self._context.index, self.keeper.directory)
+        return self._facts
 
     def open(self, message: Message) -> MessageFile:
         """Open its octets; StoreError EXPUNGED when it is gone."""
@@ -133,17 +153,17 @@ class Reader:
 
     def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
         """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
-        return self._facts.get(kind, messages, make, self.read_many)
+        return self._current_facts().get(kind, messages, make, self.read_many)
 
     def header_facts(
         self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]
     ) -> list[bytes | None]:
         """A value made from each message's header; None for a message that is gone."""
-        return self._facts.of_header(kind, messages, make, self.read_many)
+        return self._current_facts().of_header(kind, messages, make, self.read_many)
 
     def headers(self, messages: Sequence[Message]) -> list[bytes | None]:
         """Each message's header with its empty line; None for a message that is gone."""
-        return self._facts.get(facts.HEADER, messages, facts.make_header, self.read_many)
+        return self._current_facts().get(facts.HEADER, messages, facts.make_header, self.read_many)
 
     def text_index(self) -> tuple[TextIndex, str]:
         """The account's text index, and the name that this mailbox has in it."""
@@ -191,12 +211,12 @@ class Reader:
 
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
+        with os_errors():
+            self._context.watcher.add(self.folder.path, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
-        self._context.watcher.add(self.folder.path, self.keeper.look)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            if not self.keeper.subscribers:
-                self._context.watcher.remove(self.folder.path)
+            self._context.watcher.remove(self.folder.path, self.keeper.look)
 
         return Subscription(end)

@@ -18,7 +18,7 @@ from tests.concurrency import disk
 from tests.concurrency.model import Model, Truth, Violation, message
 from tests.concurrency.wire import Closed, number_set, numbers
 
-SECONDS = float(os.environ.get("STRESS_SECONDS", "3"))
+SECONDS = float(os.environ.get("STRESS_SECONDS", "2"))
 SEED = int(os.environ.get("STRESS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 BOXES = ("INBOX", "Work")
 KEYWORDS = ("$Forwarded", "Work", "Later")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,6 +51,9 @@ ACTS: dict[str, Callable[[], Act]] = {
     "fetch-changed": lambda: ("UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", ()),
 }
 ENABLE = ("QRESYNC", "")
+EVERYTHING = "STRESS_SECONDS" in os.environ
+# for each number of processes, whether both act at once; a short run leaves out what the other one has
+WAYS = {1: (False, True), 2: (False, True)} if EVERYTHING else {1: (False,), 2: (True,)}
 
 
 @pytest.fixture(scope="module", params=["one-process", "two-processes"])
@@ -68,6 +72,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 class Pair:
     def __init__(self, ports: tuple[int, int, Path], stack: ExitStack) -> None:
         self.truth, self.account = Truth(), ports[2]
+        self.processes = len(set(ports[:2]))
         self.sessions = [
             stack.enter_context(Model(port, self.truth, enable=enable))
             for port, enable in zip(ports[:2], ENABLE, strict=True)
@@ -122,7 +127,7 @@ def test_pairs(ports: tuple[int, int, Path], first: str) -> None:
         pair = Pair(ports, stack)
         one, two = pair.sessions
         for second in ACTS:
-            for together in (False, True) if first <= second else (False,):
+            for together in WAYS[pair.processes] if EVERYTHING or pair.processes == 1 or first <= second else ():
                 box = f"P{next(_new)}"
                 pair.prepare(box)
                 try:

@@ -118,8 +118,7 @@ def close(session: Session, args: NoArguments) -> Completion:
     """Expunge and unselect."""
     view = session.selected()
     if not view.read_only:
-        snapshot = view.mailbox.snapshot()
-        view.mailbox.expunge([m.uid for m in snapshot.messages if m.flags & Flag.DELETED])
+        view.mailbox.expunge(None, deleted=True)
     session.unselect()
     return ok("CLOSE completed")
 
