@@ -24,7 +24,7 @@ run: ## try it: own certificate, two users, ports above 1024, all in ./run
 	@$(PYTHON) scripts/run_demo.py
 
 test: $(BIN)/.installed ## unit tests and transcripts, under a minute
-	$(BIN)/pytest -q -n $(JOBS) tests --ignore=tests/interop --ignore=tests/crash --ignore=tests/bench
+	$(BIN)/pytest -q -n $(JOBS) tests --ignore=tests/interop --ignore=tests/crash --ignore=tests/concurrency
 
 test-all: $(BIN)/.installed ## all tests: interoperation and crashes too
 	$(BIN)/pytest -q -n $(JOBS) tests

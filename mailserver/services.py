@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from mailserver.auth.names import NameRules
 from mailserver.auth.service import Authenticator, AuthRules
 from mailserver.auth.throttle import Throttle
-from mailserver.auth.users import StaticUsers, UserFile, UserSource
+from mailserver.auth.users import StaticUsers, UserFile, UserSource, UsersUnavailable
 from mailserver.config.schema import Listener, Settings
 from mailserver.net.limits import SharedLimits
 from mailserver.net.listen import Endpoint
@@ -29,6 +29,7 @@ from mailserver.net.waiter import Waiter
 
 if TYPE_CHECKING:
     from mailserver.delivery.router import Router
+    from mailserver.store.quota import Limits
     from mailserver.store.store import Store
 
 
@@ -60,7 +61,10 @@ class Services:
                 if self._store is None:
                     storage = self.settings.storage
                     self._store = Store(
-                        storage.mailbox_path, index_path=storage.index_path, durability=storage.durability
+                        storage.mailbox_path,
+                        index_path=storage.index_path,
+                        durability=storage.durability,
+                        limits=self._limits,
                     )
         return self._store
 
@@ -74,6 +78,18 @@ class Services:
             with self._lock:
                 self._router = self._router or made
         return self._router
+
+    def _limits(self, user: str) -> Limits:
+        """What a user may keep: by the users file, else by the settings."""
+        from mailserver.store.quota import Limits, parse_rule  # as above
+
+        try:
+            record = self.users.lookup(user)
+        except UsersUnavailable:
+            record = None
+        rule = record.extra.get("userdb_quota_rule") or record.extra.get("quota_rule") if record is not None else None
+        storage = self.settings.storage
+        return parse_rule(rule) if rule else Limits(storage.quota_octets, storage.quota_messages)
 
     def options(self, name: str, config: Listener, *, must_log_in: bool = True) -> ServerOptions:
         """Return what a server of that section needs.

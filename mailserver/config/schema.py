@@ -143,10 +143,14 @@ class StorageConfig:
 
     mailbox_path: str = setting(
         "/var/spool/mail",
-        "<mailbox_path>/<user>/ is the user's Maildir (or holds mbox files); it may hold {user}, {local}, {domain}.",
+        "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
     )
-    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir", "mbox"))
+    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir",))
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
+    quota_octets: int = setting(
+        0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0
+    )
+    quota_messages: int = setting(0, "How many messages a user may keep; 0 is no limit.", low=0)
     durability: str = setting(
         "strict",
         '"strict": OK means it is on the disk. "relaxed" leaves out fsync, for tests.',

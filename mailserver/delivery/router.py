@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from mailserver.auth.service import Authenticator, AuthUnavailable
 from mailserver.auth.users import UsersUnavailable
-from mailserver.delivery.addresses import Address, BadAddress, normal_domain, parse
 from mailserver.delivery.aliases import Aliases
 from mailserver.delivery.target import Delivery, DeliveryTarget, Envelope, Recipient, Refused, Status
+from mailserver.mail.addrspec import Address, BadAddress, normal_domain, parse
 
 # RFC 5321 section 4.5.1: postmaster must be supported; RFC 2142 section 4: abuse
 ALWAYS_HERE = ("postmaster", "abuse")
@@ -153,7 +153,10 @@ class Router:
             return
         for target in targets:
             try:
-                self._follow(parse(target), found, above, depth)
+                place = parse(target)
+                # a name without domain is in the domain that it is written for
+                place = place if place.domain else place.with_domain(address.domain)
+                self._follow(place, found, above, depth)
             except BadAddress:
                 continue  # what is written in the file is no address: the others still get the mail
 
@@ -162,7 +165,7 @@ class Router:
     ) -> None:
         if self._is_here(target, ""):
             known = f"{target.local}@{normal_domain(target.domain)}".lower() in above
-            user = self._user(target.local, target.domain) if known or not target.domain else ""
+            user = self._user(target.local, target.domain) if known else ""
             if user:
                 recipient = Recipient(str(target), user)
                 found.setdefault(recipient.key, recipient)

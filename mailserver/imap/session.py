@@ -33,8 +33,7 @@ from mailserver.store.mailbox import Mailbox
 
 _log = logging.get("imap")
 _FLUSH = 1 << 18  # octets of output gathered before they are sent
-_BAD_BEFORE_LOGIN = 20  # commands in a row that made no sense
-_BAD_AFTER_LOGIN = 200
+_BAD_AFTER_LOGIN = 200  # commands in a row that made no sense; before login the settings have fewer
 _LITERAL_BEFORE_LOGIN = 4096  # RFC 7888 section 5 takes the same bound for LITERAL-
 
 
@@ -50,9 +49,16 @@ class Session:
         self.account: Account | None = None
         self.view: View | None = None
         self.enabled: set[str] = set()
+        self.disabled: frozenset[str] = frozenset()  # capabilities switched off for this account
         self.appending: Appending | None = None
         self.tag = b"*"
-        self._framer = Framer(FramerLimits())
+        self.tls = services.tls if config.enable_ssl else None
+        limits = services.settings.limits
+        self._limits = FramerLimits(
+            line=limits.max_line, literals=limits.max_literals, command=limits.max_command, literal=limits.max_command
+        )
+        self._framer = Framer(self._limits)
+        self._bad_before_login = limits.max_bad_commands
         self._out: list[bytes] = []
         self._size = 0
         self._bad = 0
@@ -147,6 +153,7 @@ class Session:
     def _obey(self, command: Command) -> None:
         tag, name = tag_of(command.line), "?"
         self.tag = tag.encode() if tag else b"*"
+        self.told_expunged = self.names_numbers = False
         try:
             cursor = Cursor.of(command)
             head = syntax.head(cursor)
@@ -166,7 +173,7 @@ class Session:
         finally:
             self.drop_append()
         metrics.COMMANDS.inc(protocol="imap", command=name if name in TABLE else "?", result=completion.status.decode())
-        self._end(self.tag, completion)
+        self._end(self.tag, self._with_modseq(completion))
 
     def _spec(self, name: str) -> CommandSpec:
         spec = TABLE.get(name)
@@ -185,7 +192,7 @@ class Session:
             return Completion(b"NO", f"Internal error {identity}, try again later", b"SERVERBUG")
         if completion.status == b"BAD":
             self._bad += 1
-            limit = _BAD_BEFORE_LOGIN if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
+            limit = self._bad_before_login if self.state is State.NOT_AUTHENTICATED else _BAD_AFTER_LOGIN
             if self._bad >= limit:
                 self._end(self.tag, completion)
                 raise Goodbye("Too many bad commands")
@@ -199,9 +206,22 @@ class Session:
         if self.view is None or spec is None or Trait.NO_SYNC in spec.traits:
             return
         try:
-            tell(self, self.view.mailbox.snapshot(), expunge=Trait.USES_SEQ not in spec.traits)
+            expunge = Trait.USES_SEQ not in spec.traits and not self.names_numbers
+            tell(self, self.view.mailbox.snapshot(), expunge=expunge)
         except StoreError as error:
             self.lost_mailbox(error)
+
+    # RFC 7162 section 3.2.7: HIGHESTMODSEQ after messages were expunged. RFC 7162 section 6: while VANISHED is held
+    # back, the client must not take a higher MODSEQ that it was told for the state it is in: it is told the lower one
+    def _with_modseq(self, completion: Completion) -> Completion:
+        view = self.view
+        if view is None or "QRESYNC" not in self.enabled or not (view.ghosts or self.told_expunged):
+            return completion
+        code = b"HIGHESTMODSEQ %d" % view.told
+        if completion.status == b"OK" and not completion.code:
+            return Completion(completion.status, completion.text, code)
+        self.write(status.untagged_ok(code, "Told so far"))
+        return completion
 
     # -- literals
 
@@ -272,17 +292,27 @@ class Session:
 
     def start_tls(self) -> None:
         """Take up TLS; octets that came in clear behind STARTTLS end the connection (RFC 9051 section 11.1)."""
-        assert self.services.tls is not None
+        assert self.tls is not None
         self.flush()
         self.conn.push_back(self._framer.take_rest())
-        self.conn.start_tls(self.services.tls.context)
-        self._framer = Framer(FramerLimits())
+        self.conn.start_tls(self.tls.context)
+        self._framer = Framer(self._limits)
+
+    def start_compression(self) -> None:
+        """Compress from here on; what came behind the command is compressed already (RFC 4978 section 3)."""
+        self.flush()
+        self.conn.push_back(self._framer.take_rest())
+        self.conn.start_compression()
 
     def logged_in(self, identity: Identity) -> None:
         """Enter the authenticated state; StoreError when the account cannot be opened."""
         self.account = self.services.store.account(identity.user)
         self.identity = identity
         self.state = State.AUTHENTICATED
+        # a client that cannot live with a capability: "imap_disabled_capabilities=QRESYNC,CONDSTORE" in the users file
+        record = self.services.users.lookup(identity.user)
+        words = record.extra.get("imap_disabled_capabilities", "") if record is not None else ""
+        self.disabled = frozenset(words.upper().split(",")) - {""}
         self.conn.mark_authenticated()
         self.conn.timeout = self.config.idle_timeout_seconds
 
@@ -316,13 +346,18 @@ class Session:
 
     # -- names of mailboxes
 
+    @property
+    def utf8(self) -> bool:
+        """Whether names are in UTF-8 (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        return bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"})
+
     def decode_name(self, name: bytes) -> str:
         """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
 
         RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
         """
         try:
-            if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
+            if self.utf8 or not name.isascii():
                 return name.decode("utf-8")
             return mutf7.decode(name)
         except ValueError:
@@ -330,7 +365,7 @@ class Session:
 
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
-        return capabilities.mailbox_name(name, utf8=bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"}))
+        return capabilities.mailbox_name(name, utf8=self.utf8)
 
     def mailbox(self, name: bytes) -> Mailbox:
         """Open a mailbox by the name that the client sent."""

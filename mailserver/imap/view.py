@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.search import NumberSet
@@ -43,7 +44,9 @@ class View:
         self.snapshot = snapshot
         self.messages: Sequence[Message] = snapshot.messages
         self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
-        self._ghosts = False
+        self.told_recent = 0  # the last number of RECENT
+        self.told = snapshot.highestmodseq  # everything up to this MODSEQ has been told
+        self.ghosts = False  # some messages are gone, and that has not been told
         self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
 
     # -- recent
@@ -52,11 +55,17 @@ class View:
         """Whether the message is \\Recent in this session."""
         return any(first <= uid < end for first, end in self._recent)
 
+    def first_recent(self) -> int:
+        """No UID below this is recent."""
+        return min((first for first, end in self._recent if first < end), default=1 << 32)
+
     def claim(self, first: int, snapshot: Snapshot) -> None:
         """This session was the first to be told of the UIDs from ``first`` on."""
-        if first < snapshot.uidnext:
-            self._recent.append((first, snapshot.uidnext))
-            self._recent = self._recent[-200:]
+        if first >= snapshot.uidnext:
+            return
+        if self._recent[-1][1] == first:
+            first = self._recent.pop()[0]
+        self._recent = [*self._recent[-199:], (first, snapshot.uidnext)]
 
     def recent_count(self) -> int:
         """The number of RECENT."""
@@ -100,6 +109,17 @@ class View:
             raise IndexError(high)
         return range(low - 1, high)
 
+    def resolve_leniently(self, numbers: NumberSet) -> list[int]:
+        """As ``resolve``, but a sequence number that does not exist names nothing: in SEARCH it is no error to ask."""
+        if numbers.uid or numbers.saved:
+            return self.resolve(numbers)
+        count = len(self.messages)
+        found: set[int] = set()
+        for pair in numbers.ranges:
+            low, high = sorted(count if n is None else n for n in pair)
+            found.update(range(max(low, 1) - 1, min(high, count)))
+        return sorted(found)
+
     def index_of(self, uid: int) -> int | None:
         """Index of the message with this UID."""
         i = position(self.messages, uid)
@@ -108,14 +128,21 @@ class View:
     # -- news
 
     def advance(self, snapshot: Snapshot, *, expunge: bool) -> News:
-        """Take over a newer snapshot and say what the client must be told; without ``expunge`` nothing vanishes."""
-        if snapshot is self.snapshot and not (self._ghosts and expunge):
+        """Take over a newer snapshot and say what the client must be told; without ``expunge`` nothing vanishes.
+
+        StoreError NOT_FOUND when this is not the mailbox any more that the client selected.
+        """
+        if snapshot is self.snapshot and not (self.ghosts and expunge):
             return News()
+        if snapshot.uidvalidity != self.snapshot.uidvalidity:
+            raise StoreError(Kind.NOT_FOUND, "the mailbox was replaced by another one")
         news = News(keywords=snapshot.keywords != self.snapshot.keywords)
         old, new = self.messages, snapshot.messages
         if old is not new:
             self._compare(old, new, news, expunge)
         self.snapshot = snapshot
+        if not self.ghosts:
+            self.told = snapshot.highestmodseq
         return news
 
     def _compare(self, old: Sequence[Message], new: Sequence[Message], news: News, expunge: bool) -> None:
@@ -131,17 +158,19 @@ class View:
                     replaced[i] = new[j]
                 else:
                     gone.append(i)
+        if len(old) - len(gone) + len(added) != len(new):  # UIDs came from nowhere: numbers cannot be kept
+            raise StoreError(Kind.NOT_FOUND, "the mailbox was replaced by another one")
         shown = [(i, m) for i, m in replaced.items() if _looks_different(old[i], m)]
         if expunge or not gone:
             news.expunged = [(i + 1, old[i].uid) for i in reversed(gone)]
-            self.messages, self._ghosts = new, False
+            self.messages, self.ghosts = new, False
             news.changed = [(i + 1 - _below(gone, i), m) for i, m in shown]
         else:
             kept = list(old)
             for i, m in replaced.items():
                 kept[i] = m
             kept.extend(added)
-            self.messages, self._ghosts = kept, True
+            self.messages, self.ghosts = kept, True
             news.changed = [(i + 1, m) for i, m in shown]
 
 

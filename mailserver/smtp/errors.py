@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from mailserver.auth.sasl import SaslSyntax
 from mailserver.auth.service import AuthFailed, AuthUnavailable
-from mailserver.delivery.addresses import BadAddress
 from mailserver.delivery.local import status_of
 from mailserver.delivery.target import Refused, Status
+from mailserver.mail.addrspec import BadAddress
 from mailserver.smtp import replies
 from mailserver.smtp.grammar import BadParameter, BadSyntax
 from mailserver.store.errors import StoreError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mailserver.delivery.addresses import Address, BadAddress, parse
+from mailserver.mail.addrspec import Address, BadAddress, parse
 
 _NUMBER = re.compile(r"[0-9]{1,20}\Z")
 # RFC 5321 section 4.1.2: esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-"); esmtp-value: no "=", SP, control

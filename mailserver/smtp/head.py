@@ -22,9 +22,10 @@ _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What was found. ``octets``: the header as it shall be stored, and what came behind it."""
+    """What was found. ``octets``: the header as it shall be stored; ``rest``: what came behind it."""
 
     octets: bytes
+    rest: bytes
     hops: int
     has_date: bool
     has_message_id: bool
@@ -60,4 +61,4 @@ class HeaderGatherer:
         # A message that does not begin with a field has no header: an empty line keeps ours apart from its text.
         if not _FIELD.match(header) and header:
             rest, header = b"\r\n" + header + rest, b""
-        return Header(header + rest, hops, bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header)))
+        return Header(header, rest, hops, bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header)))

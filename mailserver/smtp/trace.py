@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from mailserver.delivery.addresses import literal_of
+from mailserver.mail.addrspec import literal_of
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]\-\x80-\U0010ffff]")
 _COMMENT = re.compile(r"[^ -'*-\[\]-~]")

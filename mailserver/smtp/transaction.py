@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mailserver.delivery.addresses import Address
 from mailserver.delivery.target import Delivery, Envelope, Recipient, Refused, Status
+from mailserver.mail.addrspec import Address
 from mailserver.smtp import replies
 from mailserver.smtp.data import BareLines
 from mailserver.smtp.grammar import Mail
@@ -113,6 +113,7 @@ class Body:
             raise Refused(replies.LOOP)
         self._delivery = self._open()
         self._delivery.write(self._trace(header) + header.octets)
+        self._delivery.write(header.rest)
 
     def finish(self) -> dict[Recipient, Status]:
         """The message has ended: deliver it, durably. Raises what went wrong on the way."""

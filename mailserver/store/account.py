@@ -5,13 +5,14 @@ Everything that changes the tree runs under the account's lock, which comes befo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserver.store import names, special, subscriptions, uidvalidity
@@ -19,16 +20,22 @@ from mailserver.store.context import Context
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.filename import unique
-from mailserver.store.formats.maildir.folder import MaildirFolder, sync_path
+from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
+from mailserver.store.index.text import TextIndex
+from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import MailboxInfo
+from mailserver.store.quota import Limits, Quota
 from mailserver.store.watch import Watcher
 
 INDEX_NAME = "mailserver.sqlite"
+TEXT_NAME = "mailserver-text.sqlite"
 _KEPT_OPEN = 64  # mailboxes whose state is kept though nobody uses them
 _YOUNG_NS = 50_000_000
+_ABANDONED_SECONDS = 36 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class Account:
     """``root`` is the user's Maildir."""
 
     def __init__(
-        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool
+        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool, limits: Limits
     ) -> None:
         self.user = user
         self.root = root
@@ -57,6 +64,7 @@ class Account:
         self._mailboxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
         self._recent: OrderedDict[str, Mailbox] = OrderedDict()
         self._tree: _Tree | None = None
+        self._listed: tuple[_Tree, Sequence[MailboxInfo]] | None = None
         with os_errors():
             new = not os.path.isdir(f"{root}/cur")
             if new:
@@ -65,10 +73,15 @@ class Account:
         self._lock = FileLock(f"{root}/mailserver-account.lock", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
         self._index = Index(index_path)
-        self._context = Context(self._index, counters, watcher, sync, self._new_uidvalidity)
+        self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
+        self.quota = Quota(root, limits, self._folders)
+        self._context = Context(self._index, self._text, counters, watcher, self.quota, sync, self._new_uidvalidity)
         weakref.finalize(self, self._index.close)
+        weakref.finalize(self, self._text.close)
         if new:
             self._found()
+        else:
+            sweep(root)
 
     def _found(self) -> None:
         """Make a new account: INBOX and the usual folders, subscribed."""
@@ -92,6 +105,12 @@ class Account:
     def _special_path(self) -> str:
         return f"{self.root}/{special.NAME}"
 
+    def _folders(self) -> Iterator[str]:
+        """The directories of all mailboxes."""
+        yield self.root
+        for directory in self._look().directories:
+            yield f"{self.root}/{directory}"
+
     def _path(self, name: str) -> str:
         directory = names.to_directory(name)
         return f"{self.root}/{directory}" if directory else self.root
@@ -104,7 +123,8 @@ class Account:
     def _look(self) -> _Tree:
         """The tree, listed anew when the account's directory has changed since."""
         tree = self._tree
-        mark = (_mtime(self.root), _mtime(self._subscriptions_path), _mtime(self._special_path))
+        with LANE:
+            mark = (_mtime(self.root), _mtime(self._subscriptions_path), _mtime(self._special_path))
         if tree is not None and tree.mark == mark and tree.listed > max(mark) + _YOUNG_NS:
             return tree
         listed = time.time_ns()
@@ -118,10 +138,16 @@ class Account:
         self._tree = tree
         return tree
 
-    def mailboxes(self) -> list[MailboxInfo]:
+    def mailboxes(self) -> Sequence[MailboxInfo]:
         """Every mailbox, INBOX first, then by name; levels that exist only as parents are not selectable."""
         with os_errors():
             tree = self._look()
+        listed = self._listed
+        if listed is None or listed[0] is not tree:
+            listed = self._listed = (tree, self._list(tree))
+        return listed[1]
+
+    def _list(self, tree: _Tree) -> Sequence[MailboxInfo]:
         real = {name for d in tree.directories if (name := names.from_directory(d)) is not None}
         real.add(names.INBOX)
         every = set(real)
@@ -145,12 +171,12 @@ class Account:
         name = names.check(name)
         directory = names.to_directory(name)
         path = self._path(name)
-        with os_errors():
+        with os_errors(), LANE:
             if not os.path.isdir(f"{path}/cur"):
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with self._guard:
             found = self._mailboxes.get(directory)
-            if found is None:
+            if found is None or found.gone:
                 found = self._mailboxes[directory] = Mailbox(self._context, name, directory, path)
             self._recent[directory] = found
             self._recent.move_to_end(directory)
@@ -168,8 +194,8 @@ class Account:
             self._recent.pop(directory, None)
             gone = self._mailboxes.pop(directory, None)
         if gone is not None:
-            gone.gone = True
-            gone.keeper.subscribers.wake()
+            self._advance(gone.folder.path)  # so that nobody who wakes takes its snapshot for good
+            gone.let_go()
 
     def create(self, name: str, use: str = "") -> None:
         """Make a mailbox and those of its parents that are missing. StoreError EXISTS, BAD_NAME."""
@@ -199,14 +225,16 @@ class Account:
                     raise StoreError(Kind.HAS_CHILDREN, "the name has inferior names and is no mailbox itself")
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
-            os.rename(path, grave)
-            self._forget(names.to_directory(name))
-            self._index.forget(names.to_directory(name))
+            with self.mailbox(name).keeper.lock.hold():  # nobody is in the middle of something in there
+                os.rename(path, grave)
+                self._index.forget(names.to_directory(name))
+                self._forget(names.to_directory(name))
             self._drop_use(name)
             self._tree = None
             if self._sync:
                 sync_path(self.root)
         self._advance(path)
+        self.quota.add(*_weight(grave))
         shutil.rmtree(grave, ignore_errors=True)  # what stays is in tmp/, where old things are cleaned away
 
     def _drop_use(self, name: str) -> None:
@@ -251,11 +279,12 @@ class Account:
 
     def _rename_one(self, old: str, new: str) -> None:
         old_path, new_path = self._path(old), self._path(new)
-        os.rename(old_path, new_path)
-        self._forget(names.to_directory(old))
-        self._forget(names.to_directory(new))
-        self._index.forget(names.to_directory(new))
-        self._index.rename(names.to_directory(old), names.to_directory(new))
+        with self.mailbox(old).keeper.lock.hold():
+            os.rename(old_path, new_path)
+            self._index.forget(names.to_directory(new))
+            self._index.rename(names.to_directory(old), names.to_directory(new))
+            self._forget(names.to_directory(old))
+            self._forget(names.to_directory(new))
         uses = special.read(self._special_path)
         if old in uses and os.path.exists(self._special_path):
             uses[new] = uses.pop(old)
@@ -301,8 +330,41 @@ class Account:
             return MaildropLock(f"{self.root}/mailserver-pop3.lock")
 
     def close(self) -> None:
-        """Give the index's handle back."""
+        """Give the indexes' handles back."""
         self._index.close()
+        self._text.close()
+
+
+def _weight(folder: str) -> tuple[int, int]:
+    """What goes with a folder: octets and messages, negative."""
+    names = [f"{part}/{name}" for part in ("new", "cur") for name in os.listdir(f"{folder}/{part}")]
+    return -sum(os.stat(f"{folder}/{name}").st_size for name in names), -len(names)
+
+
+def sweep(root: str) -> None:
+    """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
+
+    What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
+    """
+    oldest = time.time() - _ABANDONED_SECONDS
+    with contextlib.suppress(OSError):  # tidying only
+        folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
+        for folder in folders:
+            path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+                for entry in entries:
+                    _sweep_entry(entry, oldest)
+
+
+def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
+    st = entry.stat(follow_symlinks=False)
+    if max(st.st_mtime, st.st_ctime) >= oldest:
+        return
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # another process was quicker, or it is not ours
+            os.unlink(entry.path)
 
 
 def _mtime(path: str) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
+from mailserver.store.index.text import TextIndex
+from mailserver.store.quota import Quota
 from mailserver.store.watch import Watcher
 
 
@@ -15,8 +17,10 @@ class Context:
     """Handed by an account to each of its mailboxes."""
 
     index: Index
+    text: TextIndex
     counters: Counters
     watcher: Watcher
+    quota: Quota
     sync: bool  # durability strict: fsync before a promise
     new_uidvalidity: Callable[[], int]
     max_keywords: int = 500  # per mailbox; a client that makes one per message must not grow every file name table

@@ -30,6 +30,7 @@ from mailserver.store.state import State
 
 _log = logging.get("store")
 _LETTERS = len(filename.KEYWORD_LETTERS)
+_REST_NS = 1_000_000_000  # between two looks for changes that ours may hide
 
 
 class Keeper:
@@ -49,6 +50,11 @@ class Keeper:
         self._epoch = ""
         self._uidlist: UidList | None = None
         self._keywords_time = -1
+        self._inode = 0
+        self.replaced = False  # another folder stands there under the old name
+        self._suspect = False  # look at the directories at the next load
+        self._scan_seconds = 0.0  # how long the last look took
+        self.generation = 0  # another number: a UID may mean another message than before
 
     # -- reading
 
@@ -76,16 +82,33 @@ class Keeper:
         if state is None or now - self._looked < every:
             return False
         self._looked = now
-        return self.folder.fingerprint() != state.fingerprint
+        fingerprint = self.folder.fingerprint()
+        return fingerprint != state.fingerprint or self._unsure(fingerprint, state)
 
     def look(self) -> None:
         """Somebody may have changed the directories: if so, tell every process and wake the sessions here."""
         state = self._state
         if state is None or self.context.counters.read(self._slot) != self._seen:
             self.subscribers.wake()
-        elif self.folder.fingerprint() != state.fingerprint:
+            return
+        fingerprint = self.folder.fingerprint()
+        if fingerprint != state.fingerprint or self._unsure(fingerprint, state):
             self.context.counters.advance(self._slot)
             self.subscribers.wake()
+
+    def _unsure(self, fingerprint: Fingerprint, state: State) -> bool:
+        """Whether a change of another program may be hidden behind one of ours, and a look now would show it.
+
+        Our own changes move the times of the directories too. After they have come to rest, one look makes sure. It
+        takes at most a fiftieth of the time, however big the folder.
+        """
+        now = time.time_ns()
+        if not states.may_hide_changes(fingerprint, state.scanned) or states.may_hide_changes(fingerprint, now):
+            return False
+        if now - state.scanned < max(_REST_NS, 50 * self._scan_seconds * 1e9):
+            return False
+        self._suspect = True
+        return True
 
     @property
     def state(self) -> State:
@@ -100,15 +123,25 @@ class Keeper:
         return self._uidlist
 
     def load(self, *, look: bool = False) -> State:
-        """Bring memory up to date; ``look`` also where times alone would not show a change. Under the lock."""
+        """Bring memory up to date; ``look`` also where times alone would not show a change. Under the lock.
+
+        StoreError NOT_FOUND when another folder stands there under the old name.
+        """
         tick = self.context.counters.read(self._slot)
+        fingerprint = self.folder.fingerprint()
+        if self._inode not in (0, fingerprint.inode):
+            self.replaced = True
+            raise StoreError(Kind.NOT_FOUND, "the mailbox was replaced by another one")
+        self._inode = fingerprint.inode
         if self._state is None:
             self._first()
+            fingerprint = self.folder.fingerprint()
         elif tick != self._seen:
             self._follow_index()
-        fingerprint = self.folder.fingerprint()
         state = self.state
+        look = look or self._suspect
         if fingerprint != state.fingerprint or (look and states.may_hide_changes(fingerprint, state.scanned)):
+            self._suspect = False
             self.reconcile(fingerprint)
         else:
             self._seen = tick
@@ -132,6 +165,7 @@ class Keeper:
 
     def _begin(self, listed: UidList | None) -> None:
         """Start from the files alone."""
+        self.generation += 1
         if listed is None:
             listed = UidList(self.context.new_uidvalidity())
             uidlist.write(self.folder.uidlist_path, listed, {}, sync=self.context.sync)
@@ -182,7 +216,6 @@ class Keeper:
         if changes is None:
             return  # the index is gone: the fingerprint will tell what the files say
         if index.epoch != self._epoch or changes.row.uidvalidity != self.state.snapshot.uidvalidity:
-            self._epoch = index.epoch
             self._adopt_whole(index.load(self.directory))
         elif changes.row.rev > self.state.rev:
             self._adopt(changes)
@@ -206,7 +239,10 @@ class Keeper:
     def _adopt_whole(self, changes: Changes | None) -> None:
         """The index was made anew by another process: keep our objects for what did not change."""
         if changes is None or changes.row.rev < self.state.rev:
+            self._epoch = ""  # it lacks something that we know: the next commit writes everything
             return
+        self._epoch = self.context.index.epoch
+        self.generation += changes.row.uidvalidity != self.state.snapshot.uidvalidity
         ours = {m.uid: m for m in self.state.snapshot.messages}
         messages = []
         for m in changes.messages:
@@ -230,6 +266,7 @@ class Keeper:
         words, renamed_words = self._read_keywords(fingerprint)
         old = self.state.snapshot
         difference = compare(self.folder, old.messages)
+        self._scan_seconds = (time.time_ns() - scanned) / 1e9
         modseq = states.next_modseq(old.highestmodseq)
         changed = {m.uid: self._renamed(m, file, words, modseq) for m, file in difference.renamed}
         if renamed_words:
@@ -239,7 +276,7 @@ class Keeper:
                     again = self._renamed(m, m.file, words, modseq)
                     if again is not m:
                         changed[m.uid] = again
-        added = self._arrived(listed, difference.arrived, words, modseq, cold)
+        added = self._arrived(listed, difference.arrived, words, modseq)
         first_recent = old.first_recent
         if cold and not first_recent:
             fresh = [m.uid for m in added if m.file.startswith("new/")]
@@ -300,10 +337,8 @@ class Keeper:
             kept = keyword_set(" ".join(sorted(kept)))
         return Message(m.uid, file, flags, kept, modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
-    def _arrived(
-        self, listed: UidList, files: list[str], words: tuple[str, ...], modseq: ModSeq, cold: bool
-    ) -> list[Message]:
-        known_next = 0 if cold else self.state.snapshot.uidnext
+    def _arrived(self, listed: UidList, files: list[str], words: tuple[str, ...], modseq: ModSeq) -> list[Message]:
+        known_next = self.state.snapshot.uidnext
         placed: list[tuple[int, str, str]] = []
         unplaced: list[str] = []
         for file in files:
@@ -375,14 +410,11 @@ class Keeper:
         return snapshot
 
     def _save(self, changed: Sequence[Message], gone: Sequence[tuple[int, int]], whole: bool) -> None:
+        """To the index. After it failed once, the index lacks what it was not given: then everything is written."""
         index, state = self.context.index, self.state
-        saved = index.save(
-            self.directory, state.row(), state.snapshot.messages if whole else changed, gone, whole=whole
-        )
-        if index.epoch != self._epoch:  # it was made anew meanwhile: give it everything
-            self._epoch = index.epoch
-            if saved and not whole:
-                index.save(self.directory, state.row(), state.snapshot.messages, whole=True)
+        known = "" if whole else self._epoch
+        saved = index.save(self.directory, state.row(), changed, gone, every=state.snapshot.messages, epoch=known)
+        self._epoch = index.epoch if saved else ""
 
     def remember_sizes(self, sized: Sequence[Message]) -> None:
         """Replace messages whose size became known; no client sees a change."""
@@ -396,10 +428,16 @@ class Keeper:
         self._seen = self.context.counters.advance(self._slot)
 
     def trim_uidlist(self) -> None:
-        """Rewrite the list when most of its lines belong to messages that are gone."""
+        """Rewrite the list when most of its lines belong to messages that are gone; the old one does as well."""
         listed, messages = self.uidlist, self.state.snapshot.messages
         if listed.lines - len(messages) < max(100, len(messages)):
             return
+        try:
+            self._trim(listed, messages)
+        except (OSError, StoreError) as error:
+            _log.warning("uidlist-not-trimmed", path=self.folder.uidlist_path, cause=str(error))
+
+    def _trim(self, listed: UidList, messages: Sequence[Message]) -> None:
         whole = uidlist.read(self.folder.uidlist_path)
         if whole is None or whole.uidvalidity != listed.uidvalidity:
             return
@@ -441,6 +479,5 @@ def _positions(letters: str) -> list[int]:
 
 def suffix_for(flags: int, words: frozenset[str], table: tuple[str, ...], file: str = "cur/") -> str:
     """The part of a file name from ``:`` on; letters of unknown meaning in ``file`` stay."""
-    positions = [i for i, word in enumerate(table) if word in words] if words else []
-    other = filename.parse(file).other if ":2," in file else ""
-    return filename.suffix(flags, positions, other)
+    positions = tuple([i for i, word in enumerate(table) if word in words]) if words else ()
+    return filename.suffix(flags, positions, filename.parse_info(file.partition(":")[2])[2])

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from mailserver.mail import address, dates, headers, subject, text, words
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import Message
-from mailserver.store.search import HEADER_FACT, make_header
 
 _MESSAGE_ID = re.compile(rb"<[^<>\s]+>")
 
@@ -82,5 +81,5 @@ class Keys:
 
 def of(mailbox: Mailbox, messages: Sequence[Message]) -> list[Keys]:
     """The keys of these messages; one that is gone has an empty header."""
-    found = mailbox.facts(HEADER_FACT, messages, make_header)
+    found = mailbox.headers(messages)
     return [Keys(m, header or b"") for m, header in zip(messages, found, strict=True)]

@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 
 from inotify_simple import INotify, flags
@@ -27,7 +28,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._looks: dict[str, Look] = {}
+        self._looks: dict[str, dict[Look, int]] = {}  # how often each was asked for
         self._paths: dict[int, str] = {}
         self._descriptors: dict[str, list[int]] = {}
         self._inotify: INotify | None = None
@@ -35,10 +36,11 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def add(self, path: str, look: Look) -> None:
-        """Watch ``path/cur`` and ``path/new``; a second call for the path replaces the function."""
+        """Have ``look`` called when something happens in ``path/cur`` or ``path/new``; ``remove`` it as often."""
         with self._lock:
             self._start()
-            self._looks[path] = look
+            looks = self._looks.get(path, {})
+            self._looks[path] = {**looks, look: looks.get(look, 0) + 1}
             if path in self._descriptors or self._inotify is None:
                 return
             try:
@@ -51,9 +53,16 @@ class Watcher:
             for descriptor in self._descriptors[path]:
                 self._paths[descriptor] = path
 
-    def remove(self, path: str) -> None:
-        """Watch it no longer."""
+    def remove(self, path: str, look: Look) -> None:
+        """Take one ``add`` back; without any the folder is watched no longer."""
         with self._lock:
+            looks = dict(self._looks.get(path, {}))
+            looks[look] = looks.get(look, 0) - 1
+            if looks[look] < 1:
+                del looks[look]
+            if looks:
+                self._looks[path] = looks
+                return
             self._looks.pop(path, None)
             for descriptor in self._descriptors.pop(path, []):
                 self._paths.pop(descriptor, None)
@@ -64,11 +73,11 @@ class Watcher:
     def _start(self) -> None:
         if self._thread is not None:
             return
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._inotify = INotify(nonblocking=True)
         except OSError as error:
             _log.warning("inotify-failed", cause=str(error), consequence="folders are looked at once a second")
-        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._thread.start()
 
@@ -77,17 +86,19 @@ class Watcher:
         poll.register(self._stop_read, select.POLLIN)
         if self._inotify is not None:
             poll.register(self._inotify.fileno(), select.POLLIN)
+        tick = time.monotonic() + _TICK_SECONDS
         while True:
-            ready = [fd for fd, _ in poll.poll(_TICK_SECONDS * 1000)]
+            ready = [fd for fd, _ in poll.poll(max(0.0, tick - time.monotonic()) * 1000)]
             if self._stop_read in ready:
                 return
+            touched: set[str | None] = set()
             if ready and self._inotify is not None:
                 touched = {self._paths.get(event.wd) for event in self._inotify.read(timeout=0)}
-                looks = [self._looks.get(path) for path in touched if path is not None]
-            else:
-                looks = list(self._looks.values())
-            for look in looks:
-                if look is not None:
+            if time.monotonic() >= tick:  # however much happens elsewhere
+                tick = time.monotonic() + _TICK_SECONDS
+                touched = set(self._looks)
+            for path in touched:
+                for look in self._looks.get(path or "", ()):
                     self._look(look)
 
     def _look(self, look: Look) -> None:

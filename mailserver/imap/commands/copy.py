@@ -24,10 +24,7 @@ def copy(session: Session, args: Copy) -> Completion:
     view = session.selected()
     messages = chosen(view, args.messages)
     mailbox = target(session, args.name)
-    snapshot, pairs = view.mailbox.copy([m.uid for m in messages], mailbox)
-    if len(pairs) < len(messages):
-        # RFC 5530 section 3: EXPUNGEISSUED
-        return Completion(b"NO", "Some of the messages no longer exist", b"EXPUNGEISSUED")
+    snapshot, pairs = view.mailbox.copy([m.uid for m in messages], mailbox, every=True)
     return ok("COPY completed", _copyuid(snapshot, pairs))
 
 

@@ -9,7 +9,6 @@ from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.anystate import NoArguments
 from mailserver.imap.grammar.expunge import UidExpunge
 from mailserver.imap.responses.status import Completion, ok
-from mailserver.store.model.flags import Flag
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -21,8 +20,7 @@ def expunge(session: Session, args: NoArguments) -> Completion:
     view = session.selected()
     if view.read_only:
         raise Refused("The mailbox is open for reading only", b"NOPERM")
-    snapshot = view.mailbox.snapshot()
-    view.mailbox.expunge([m.uid for m in snapshot.messages if m.flags & Flag.DELETED])
+    view.mailbox.expunge(None, deleted=True)
     return ok("EXPUNGE completed")
 
 
@@ -32,7 +30,5 @@ def uid_expunge(session: Session, args: UidExpunge) -> Completion:
     view = session.selected()
     if view.read_only:
         raise Refused("The mailbox is open for reading only", b"NOPERM")
-    named = {m.uid for m in chosen(view, args.messages)}
-    snapshot = view.mailbox.snapshot()
-    view.mailbox.expunge([m.uid for m in snapshot.messages if m.uid in named and m.flags & Flag.DELETED])
+    view.mailbox.expunge({m.uid for m in chosen(view, args.messages)}, deleted=True)
     return ok("EXPUNGE completed")

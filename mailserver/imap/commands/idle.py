@@ -20,9 +20,6 @@ from mailserver.store.errors import StoreError
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
 
-# Silence behind a NAT looks like death, to both sides: a word every two minutes keeps the way open.
-_STILL_HERE_SECONDS = 120.0
-
 
 # RFC 9051 section 6.3.13, RFC 2177 section 3
 def idle(session: Session, args: NoArguments) -> Completion:
@@ -40,18 +37,20 @@ def idle(session: Session, args: NoArguments) -> Completion:
 
 def _wait_for_done(session: Session, waker: Waker) -> None:
     deadline = time.monotonic() + session.config.idle_timeout_seconds
+    notify = session.config.idle_notify_seconds or session.config.idle_timeout_seconds
     _tell(session)
     while (line := session.next_line()) is None:
         session.flush()
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimedOut
-        wake = session.conn.wait(min(left, _STILL_HERE_SECONDS), waker)
+        wake = session.conn.wait(min(left, notify), waker)
         if wake is Wake.READABLE:
             session.feed()
         elif wake is Wake.WOKEN:
             _tell(session)
-        else:
+        elif time.monotonic() < deadline:
+            # silence behind a NAT looks like death to both sides: a word now and then keeps the way open
             session.write(status.line(b"*", b"OK", "Still here"))
     if not is_done(line):
         raise Invalid("Expected DONE")

@@ -61,7 +61,8 @@ def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
     messages = snapshot.messages
     lines = [b"* %d EXISTS\r\n" % len(messages)]
     if "IMAP4REV2" not in session.enabled:
-        lines.append(b"* %d RECENT\r\n" % view.recent_count())
+        view.told_recent = view.recent_count()
+        lines.append(b"* %d RECENT\r\n" % view.told_recent)
         unseen = next((i for i, m in enumerate(messages, 1) if not m.flags & Flag.SEEN), 0)
         if unseen:
             # RFC 3501 section 7.1: UNSEEN
@@ -95,12 +96,16 @@ def resync(session: Session, view: View, known: QResync) -> list[bytes]:
 
 # RFC 7162 section 3.2.6: a server that does not remember reports every UID of the set that is not there
 def vanished_since(view: View, modseq: int, uids: NumberSet) -> list[int]:
-    """UIDs of the set that were expunged after ``modseq``, ascending."""
+    """UIDs of the set that were expunged after ``modseq``, ascending.
+
+    Not those that still have a number in this view, nor those that it never saw: the news will tell.
+    """
     last = view.snapshot.uidnext - 1
     ranges = [(min(a or last, b or last), max(a or last, b or last)) for a, b in uids.ranges]
     expunged = view.mailbox.expunged_since(modseq)
     if expunged is not None:
-        return [uid for uid in expunged if any(low <= uid <= high for low, high in ranges)]
+        named = [uid for uid in expunged if uid <= last and any(low <= uid <= high for low, high in ranges)]
+        return [uid for uid in named if view.index_of(uid) is None]
     present = {m.uid for m in view.messages}
     missing: set[int] = set()
     for low, high in ranges:
@@ -113,8 +118,7 @@ def close(session: Session, args: NoArguments) -> Completion:
     """Expunge and unselect."""
     view = session.selected()
     if not view.read_only:
-        snapshot = view.mailbox.snapshot()
-        view.mailbox.expunge([m.uid for m in snapshot.messages if m.flags & Flag.DELETED])
+        view.mailbox.expunge(None, deleted=True)
     session.unselect()
     return ok("CLOSE completed")
 
@@ -223,7 +227,7 @@ _NUMBERS: dict[str, Callable[[Mailbox, Snapshot], int]] = {
     "RECENT": lambda mailbox, s: len(s.messages) - position(s.messages, s.first_recent),
     "UIDNEXT": lambda mailbox, s: s.uidnext,
     "UIDVALIDITY": lambda mailbox, s: s.uidvalidity,
-    "UNSEEN": lambda mailbox, s: sum([not m.flags & Flag.SEEN for m in s.messages]),
+    "UNSEEN": lambda mailbox, s: mailbox.unseen(s),
     "DELETED": lambda mailbox, s: len(_deleted(s)),
     "SIZE": lambda mailbox, s: sum(mailbox.sizes(s.messages)),  # RFC 8438 section 2
     "HIGHESTMODSEQ": lambda mailbox, s: s.highestmodseq,  # RFC 7162 section 3.1.7

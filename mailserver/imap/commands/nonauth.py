@@ -24,7 +24,7 @@ _log = logging.get("imap")
 # RFC 9051 section 6.2.1
 def starttls(session: Session, args: NoArguments) -> Completion | None:
     """Take up TLS; the tagged OK goes out before the handshake, so there is no completion."""
-    if session.services.tls is None:
+    if session.tls is None:
         raise Invalid("TLS is not available")
     if session.conn.tls:
         raise Invalid("TLS is active already")
@@ -45,7 +45,7 @@ def login(session: Session, args: Login) -> Completion:
         identity = session.services.authenticator.login(user, Secret(args.password), _origin(session))
     except (AuthFailed, AuthUnavailable) as error:
         raise _refusal(error) from None
-    return _welcome(session, identity, "LOGIN")
+    return _welcome(session, identity)
 
 
 # RFC 9051 section 6.2.2
@@ -70,12 +70,12 @@ def authenticate(session: Session, args: Authenticate) -> Completion:
         raise Invalid(str(error)) from None
     except (AuthFailed, AuthUnavailable) as error:
         raise _refusal(error) from None
-    return _welcome(session, answer, args.mechanism)
+    return _welcome(session, answer)
 
 
 def _origin(session: Session) -> Origin:
     conn = session.conn
-    return Origin("imap", conn.peer[0], conn.id, conn.tls)
+    return Origin("imap", conn.peer[0], conn.id, conn.tls, conn.is_loopback)
 
 
 def _require_privacy(session: Session) -> None:
@@ -90,6 +90,6 @@ def _refusal(error: AuthFailed | AuthUnavailable) -> Refused:
     return Refused("Authentication failed", b"AUTHENTICATIONFAILED")
 
 
-def _welcome(session: Session, identity: Identity, method: str) -> Completion:
+def _welcome(session: Session, identity: Identity) -> Completion:
     session.logged_in(identity)
     return ok("LOGIN completed", b"CAPABILITY " + capabilities.line(session))

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.commands.numbers import indexes
 from mailserver.imap.grammar.search import Search
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.ops import metrics
 from mailserver.store import search as store_search
+from mailserver.store.model import search as criteria
+from mailserver.store.model.search import Criterion
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -23,7 +24,8 @@ def search(session: Session, args: Search) -> Completion:
     """Find messages."""
     view = session.selected()
     began = time.perf_counter()
-    resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
+    session.names_numbers = has_numbers(args.criteria.key)
+    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
     found = store_search.search(view.mailbox, view.messages, args.criteria.key, resolver)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
     if args.criteria.modseq:
@@ -36,6 +38,21 @@ def search(session: Session, args: Search) -> Completion:
         modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
         session.write(_plain(numbers) + modseq + b"\r\n")
     return ok("SEARCH completed")
+
+
+# RFC 7162 section 3.2.10.2: no VANISHED during a UID SEARCH command that contains message numbers; nor EXPUNGE
+def has_numbers(key: Criterion) -> bool:
+    """Whether sequence numbers stand somewhere in the criteria."""
+    match key:
+        case criteria.NumberSet():
+            return not key.uid and not key.saved
+        case criteria.Not():
+            return has_numbers(key.key)
+        case criteria.Or():
+            return has_numbers(key.left) or has_numbers(key.right)
+        case criteria.And():
+            return any(has_numbers(k) for k in key.keys)
+    return False
 
 
 def highest(view: View, found: Sequence[int]) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.commands.numbers import indexes
-from mailserver.imap.commands.search import extended, highest
+from mailserver.imap.commands.search import extended, has_numbers, highest
 from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.sort import Sort, Thread
 from mailserver.imap.responses.status import Completion, ok
@@ -26,7 +25,7 @@ _FLAT = 200  # levels of a thread written as parentheses; clients overflow befor
 
 
 def _find(view: View, key: Criterion) -> list[int]:
-    resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
+    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
     return store_search.search(view.mailbox, view.messages, key, resolver)
 
 
@@ -34,6 +33,7 @@ def _find(view: View, key: Criterion) -> list[int]:
 def sort(session: Session, args: Sort) -> Completion:
     """Find messages and say them in the order of keys."""
     view = session.selected()
+    session.names_numbers = has_numbers(args.criteria.key)
     found = _find(view, args.criteria.key)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     ordered = store_sort.sort(view.mailbox, found, keys, [(k.name, k.reverse) for k in args.keys])
@@ -54,6 +54,7 @@ def thread(session: Session, args: Thread) -> Completion:
     if args.algorithm not in ALGORITHMS:
         raise Refused("The threading algorithm is not known", b"CANNOT")
     view = session.selected()
+    session.names_numbers = has_numbers(args.criteria.key)
     found = _find(view, args.criteria.key)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     messages = view.messages

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailserver.delivery.addresses import literal_of
 from mailserver.delivery.target import Refused, Status
+from mailserver.mail.addrspec import literal_of
 from mailserver.ops import metrics
 from mailserver.smtp import grammar, replies
 from mailserver.smtp.context import new_id

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,9 @@ from mailserver.store.model.numbers import ModSeq, Uid
 _log = logging.get("store")
 _COLUMNS = "uid, modseq, file, flags, keywords, internaldate, size, vsize, savedate"
 _BUSY_MS = 2000
+_QUIET_SECONDS = 60.0  # between two lines in the log that say the same
+# what makes a file worthless; anything else (locked, disk full, no descriptors) passes, and the file is still good
+_WORTHLESS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,17 @@ def _message(row: tuple[int, int, bytes, int, str, int, int, int, int]) -> Messa
     return Message(Uid(uid), name, flags, keyword_set(words), ModSeq(modseq), date, size, vsize, saved)
 
 
+class _OtherVersion(sqlite3.DatabaseError):
+    """Made by another version of this program."""
+
+
+def _worthless(error: sqlite3.Error) -> bool:
+    if isinstance(error, _OtherVersion):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return isinstance(error, sqlite3.DatabaseError) and code & 0xFF in _WORTHLESS
+
+
 class Index:
     """``path`` is the database file; its directory exists."""
 
@@ -77,7 +92,8 @@ class Index:
         self._db: sqlite3.Connection | None = None
         self._inode = 0
         self.epoch = ""  # changes when the file is made anew
-        self._complained = False
+        self._complained = -_QUIET_SECONDS
+        self._patient = True  # waits for a lock; not again after it waited in vain, until it succeeds
 
     # -- life cycle
 
@@ -94,7 +110,7 @@ class Index:
         try:
             return self._connect()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            if not _worthless(error):
                 raise
             self._discard(error)
             return self._connect()
@@ -103,7 +119,8 @@ class Index:
         if not os.path.exists(self._path):
             self._make_file()
         inode = os.stat(self._path).st_ino
-        db = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        patience = _BUSY_MS / 1000 if self._patient else 0
+        db = sqlite3.connect(self._path, timeout=patience, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
@@ -137,7 +154,7 @@ class Index:
                 db.execute(f"PRAGMA user_version={VERSION}")
             db.execute("COMMIT")
         elif version != VERSION:
-            raise sqlite3.DatabaseError(f"index of version {version}, this program writes {VERSION}")
+            raise _OtherVersion(f"index of version {version}, this program writes {VERSION}")
         self.epoch = db.execute("SELECT value FROM epoch").fetchone()[0]
 
     def _discard(self, cause: Exception) -> None:
@@ -174,13 +191,27 @@ class Index:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
                 self._complain(error)
-                broken = not isinstance(error, sqlite3.OperationalError) or "locked" not in str(error)
-                if broken and not isinstance(error, sqlite3.IntegrityError):
+                if _worthless(error) and self._is_ours():
                     self._discard(error)
+                else:
+                    self._close()
+            else:
+                if not self._patient:
+                    self._patient = True
+                    db.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+                    _log.info("index-usable", path=self._path)
+
+    def _is_ours(self) -> bool:
+        """Whether the file at our path is the one that we have open."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self._path).st_ino == self._inode
+        return False
 
     def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            self._patient = False  # the lane is held while we wait, and all accounts with us
+        if time.monotonic() - self._complained >= _QUIET_SECONDS:
+            self._complained = time.monotonic()
             _log.warning("index-unusable", path=self._path, cause=str(error), consequence="served from the files")
 
     # -- reading
@@ -241,20 +272,25 @@ class Index:
         changed: Sequence[Message] = (),
         expunged: Iterable[tuple[int, int]] = (),
         *,
-        whole: bool = False,
+        every: Sequence[Message],
+        epoch: str,
     ) -> bool:
-        """One transaction: the folder's row, changed or new messages, expunged (uid, modseq). ``whole`` replaces all.
+        """One transaction: the folder's row, changed or new messages, expunged (uid, modseq).
 
-        False when it could not be written: then the files stand alone until the next time.
+        Unless the file is the one of ``epoch``, which knows all others, ``every`` message is written, and nothing else
+        stays. False when it could not be written: then the files stand alone, and the index must be given every message
+        next time (``epoch`` empty).
         """
         with self._use() as db:
             if db is None:
                 return False
             db.execute("BEGIN IMMEDIATE")
             key = self._put_folder(db, directory, row)
-            if whole:
+            if epoch != self.epoch:
                 db.execute("UPDATE folder SET born=? WHERE id=?", (row.highestmodseq, key))
                 db.execute("DELETE FROM message WHERE folder=?", (key,))
+                db.execute("DELETE FROM fact WHERE folder=?", (key,))
+                changed = every
             if changed:
                 _put_messages(db, key, row.rev, changed)
             gone = [(key, uid, row.rev, modseq) for uid, modseq in expunged]

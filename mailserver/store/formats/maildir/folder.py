@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mailserver.store.formats.maildir import keywords, uidlist
 from mailserver.store.formats.maildir.filename import base_of
+from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.lane import LANE
 
 LOCK_NAME = "mailserver.lock"
@@ -22,6 +23,7 @@ class Fingerprint:
     new: int
     uidlist: uidlist.Signature | None
     keywords: int
+    inode: int = field(default=0, compare=False)  # of ``cur``: another one is another folder of the same name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,14 @@ class MaildirFolder:
     def fingerprint(self) -> Fingerprint:
         """As it is now; FileNotFoundError when the folder is gone."""
         with LANE:
-            cur = os.stat(self.cur).st_mtime_ns
+            cur = os.stat(self.cur)
             new = os.stat(self.new).st_mtime_ns
             listed = uidlist.sign(self.uidlist_path)
             try:
                 words = os.stat(self.keywords_path).st_mtime_ns
             except FileNotFoundError:
                 words = 0
-        return Fingerprint(cur, new, listed, words)
+        return Fingerprint(cur.st_mtime_ns, new, listed, words, cur.st_ino)
 
     def list(self) -> list[str]:
         """Every message file as ``cur/NAME`` or ``new/NAME``. ``new`` first: a file moved meanwhile is seen twice,
@@ -120,15 +122,6 @@ class MaildirFolder:
         """Make the appended lines durable; concurrent calls share one fsync."""
         if self.sync:
             self._list_sync.sync()
-
-
-def sync_path(path: str) -> None:
-    """fsync a file or directory by name."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class GroupSync:

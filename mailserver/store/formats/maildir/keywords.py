@@ -10,6 +10,7 @@ import os
 import re
 
 from mailserver.store.formats.maildir.filename import KEYWORD_LETTERS
+from mailserver.store.formats.maildir.syncing import sync_path
 
 NAME = "dovecot-keywords"
 _LINE = re.compile(rb"^(\d{1,4}) ([^\s]+)$", re.M)
@@ -36,3 +37,5 @@ def write(path: str, keywords: tuple[str, ...], *, sync: bool) -> None:
         if sync:
             os.fsync(f.fileno())
     os.rename(temporary, path)
+    if sync:  # a letter in a file name is worth nothing without its line here
+        sync_path(os.path.dirname(path))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.model.numbers import MAX_UID
 
 NAME = "dovecot-uidlist"
@@ -51,6 +52,7 @@ class UidList:
     entries: dict[str, Entry] = field(default_factory=dict)
     lines: int = 0
     signature: Signature | None = None
+    torn: int = -1  # size without the half line at the end that a crash left; -1: there is none
 
 
 def sign(path: str) -> Signature | None:
@@ -73,6 +75,8 @@ def read(path: str) -> UidList | None:
     if not data:
         return None
     found = _parse(data)
+    if not data.endswith(b"\n"):
+        found.torn = data.rfind(b"\n") + 1
     found.signature = (st.st_ino, st.st_size, st.st_mtime_ns)
     return found
 
@@ -138,17 +142,23 @@ def write(path: str, uidlist: UidList, live: Mapping[str, Entry], *, sync: bool)
         if sync:
             os.fsync(f.fileno())
     os.rename(temporary, path)
+    if sync:  # else the old list may come back after a power loss, without the lines that the new one got
+        sync_path(os.path.dirname(path))
+    uidlist.torn = -1
     uidlist.entries = dict(ordered)
     uidlist.lines = len(ordered)
     uidlist.signature = sign(path)
 
 
 def append(path: str, uidlist: UidList, added: Iterable[tuple[str, Entry]]) -> None:
-    """Append lines in one write; the caller syncs."""
+    """Append lines in one write; the caller syncs. A half line that a crash left goes first: ours must not end it."""
     pairs = list(added)
     data = lines_of(pairs)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
+        if uidlist.torn >= 0:
+            os.ftruncate(fd, uidlist.torn)
+            uidlist.torn = -1
         written = os.write(fd, data)
         if written != len(data):  # a full disk: take the half line away again
             os.ftruncate(fd, os.fstat(fd).st_size - written)

@@ -1,0 +1,101 @@
+"""The mail server as a process of its own, for tests that kill it, starve it, or want several workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[1]
+USERS = ("alice", "bob")
+_PORTS = "host = '127.0.0.1'\nport = 0\nssl_port = -1\n"
+
+
+class Program:
+    """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        durability: str = "relaxed",
+        wrapper: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        protocols: Sequence[str] = ("imap", "pop3"),
+        mail: Path | None = None,
+    ) -> None:
+        self.folder = folder
+        self.mail = mail or folder / "mail"
+        self.log = folder / "log"
+        (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in USERS))
+        (folder / "m.toml").write_text(
+            f"hostname = 'mail.example.com'\n[storage]\nmailbox_path = '{self.mail}'\ndurability = '{durability}'\n"
+            f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
+            "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
+            + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
+        )
+        self._wrapper = list(wrapper)
+        self._environment = environment
+        self._protocols = [f"--{name}" for name in protocols]
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again) and wait until it takes connections."""
+        reader, writer = os.pipe()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *self._wrapper,
+                    sys.executable,
+                    "-m",
+                    "mailserver",
+                    *self._protocols,
+                    "--config",
+                    str(self.folder / "m.toml"),
+                    "--ready-fd",
+                    str(writer),
+                ],
+                pass_fds=[writer],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, **(self._environment or {})},
+                start_new_session=True,
+            )
+        os.close(writer)
+        with os.fdopen(reader) as ready:
+            text = ready.read()
+        assert text, self.log.read_text()
+        self.ports: dict[str, int] = json.loads(text)
+
+    def kill(self) -> None:
+        """SIGKILL for it and all its workers, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """An orderly end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        if kind is not None and self.process.poll() is None:
+            self.kill()
+        self.stop()
+        text = self.log.read_text()
+        assert "event=fault" not in text, text
+        assert "Traceback" not in text, text
