@@ -28,6 +28,8 @@ from mailserver.net.tls import TlsKeeper
 from mailserver.net.waiter import Waiter
 
 if TYPE_CHECKING:
+    from mailserver.delivery.queue.scheduler import Scheduler
+    from mailserver.delivery.queue.spool import Spool
     from mailserver.delivery.router import Router
     from mailserver.store.quota import Limits
     from mailserver.store.store import Store
@@ -49,6 +51,8 @@ class Services:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._router: Router | None = None
+        self.spool: Spool | None = None  # there is a queue once `start_queue` was called
+        self._scheduler: Scheduler | None = None
         self.worker = 0  # number of this worker process; background work that must run once runs in worker 0
 
     @property
@@ -91,6 +95,18 @@ class Services:
         storage = self.settings.storage
         return parse_rule(rule) if rule else Limits(storage.quota_octets, storage.quota_messages)
 
+    def start_queue(self) -> None:
+        """Open the queue for mail to other servers; in one process also deliver from it.
+
+        Before the servers start, after the fork. Raises `OSError`.
+        """
+        from mailserver.delivery import wiring
+
+        if self.spool is None and self.settings.queue.path:
+            self.spool = wiring.spool(self.settings)
+            if self.worker == 0:
+                self._scheduler = wiring.scheduler(self, self.spool)
+
     def options(self, name: str, config: Listener, *, must_log_in: bool = True) -> ServerOptions:
         """Return what a server of that section needs.
 
@@ -118,6 +134,12 @@ class Services:
 
     def close(self) -> None:
         """Close the store and end the waiter's thread; servers must have been stopped."""
+        if self._scheduler is not None:
+            self._scheduler.stop()
+            self._scheduler = None
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
         with self._lock:
             store, self._store = self._store, None
         if store is not None:

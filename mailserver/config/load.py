@@ -21,6 +21,7 @@ _PATHS = {("storage", "mailbox_path"), ("storage", "index_path"), ("auth", "user
     ("tls", "certificate"),
     ("tls", "private_key"),
     ("delivery", "aliases_file"),
+    ("queue", "relay_password_file"),
 }
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?\Z")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""")

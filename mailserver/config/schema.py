@@ -209,9 +209,18 @@ class QueueConfig:
 
     path: str = setting("/var/spool/mailserver", "Where waiting mail lies.")
     relay_host: str = setting("", "Send everything through this server (host or host:port); empty: by MX.")
+    relay_user: str = setting("", "Log in there with this name; TLS and a right certificate are then demanded.")
+    relay_password_file: str = setting("", "File with the password for relay_user.")
+    relay_tls: str = setting(
+        "auto",
+        '"auto": by STARTTLS where it is offered. "implicit": from the beginning (port 465). "never".',
+        choices=("auto", "implicit", "never"),
+    )
     workers: int = setting(4, "Deliveries at the same time.", low=1, high=1000)
+    connections_per_destination: int = setting(3, "Of them, to one domain.", low=1, high=1000)
     retry_first_seconds: int = setting(300, "First pause after a temporary failure; it doubles.", low=1, high=86400)
     retry_longest_seconds: int = setting(14400, "Longest pause between attempts.", low=1, high=604800)
+    delay_warning_seconds: int = setting(14400, "Then the sender is told that it is late; 0 = never.", low=0)
     lifetime_seconds: int = setting(
         432000, "Then it goes back to its sender (RFC 5321 section 4.5.4.1: 4-5 days).", low=60
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.mail.lines import to_crlf
 from mailserver.ops import metrics
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.incoming import Incoming
@@ -59,6 +60,12 @@ class LocalDelivery:
         self._incoming: Incoming | None = None
         self._inbox: Mailbox | None = None
         self._folder = INBOX
+        self.header = b""  # as it was given to ``write``
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """All that were added."""
+        return [recipient for group in self._users.values() for recipient in group]
 
     def recipient(self, recipient: Recipient) -> None:
         """Add a recipient; several addresses of one user are one copy."""
@@ -75,6 +82,7 @@ class LocalDelivery:
             raise Refused(status_of(error)) from error
 
     def _begin(self, header: bytes) -> Incoming:
+        self.header = header
         if self._target.spam_to and _SPAM.search(header):
             self._folder = self._target.spam_to
         for user in self._users:
@@ -115,7 +123,8 @@ class LocalDelivery:
                 self._place(user, self._incoming, single)
             except StoreError as error:
                 self._failed[user] = status_of(error)
-        self.abort()
+        if not self._failed:
+            self.abort()
         metrics.DELIVERED.inc(len(self._users) - len(self._failed), result="ok")
         if self._failed:
             metrics.DELIVERED.inc(len(self._failed), result="failed")
@@ -132,6 +141,15 @@ class LocalDelivery:
             if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EXDEV:
                 raise
             self._copy(mailbox, incoming)
+
+    def octets(self) -> Iterator[bytes]:
+        """The message as it was given to ``write``, header first, for those for whom ``commit`` failed."""
+        assert self._incoming is not None
+        with open(self._incoming.path, "rb") as file:
+            yield self.header
+            file.seek(len(self._trace()) + len(to_crlf(self.header)))
+            while data := file.read(_COPY):
+                yield data
 
     def _copy(self, mailbox: Mailbox, incoming: Incoming) -> None:
         """Copy to a user whose mail lies in another file system."""

@@ -7,13 +7,14 @@ So nothing written in a local part makes this server send mail elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from mailserver.auth.service import Authenticator, AuthUnavailable
 from mailserver.auth.users import UsersUnavailable
 from mailserver.delivery.aliases import Aliases
-from mailserver.delivery.target import Delivery, DeliveryTarget, Envelope, Recipient, Refused, Status
+from mailserver.delivery.local import LocalDelivery
+from mailserver.delivery.target import Delivery, DeliveryTarget, Envelope, Recipient, Refused, Status, new_id
 from mailserver.mail.addrspec import Address, BadAddress, normal_domain, parse
 
 # RFC 5321 section 4.5.1: postmaster must be supported; RFC 2142 section 4: abuse
@@ -54,9 +55,11 @@ class Router:
         self.rules = rules
         self._auth = authenticator
         self._local = local
-        self._queue = queue
+        self.queue = queue
         self._aliases = aliases or Aliases()
         self._first_user = first_user
+        # called with those who have a message in the mailbox and its header, when a report of that was asked for
+        self.on_delivered: Callable[[Envelope, Sequence[Recipient], bytes], None] = lambda *_: None
         always = {"localhost", normal_domain(rules.hostname)}
         self._domains = frozenset(map(normal_domain, rules.domains)) or always
         self._neutral = always - {normal_domain(domain) for domain in rules.domains}
@@ -64,7 +67,7 @@ class Router:
     @property
     def relays(self) -> bool:
         """Whether mail for other servers can be taken at all."""
-        return self._queue is not None
+        return self.queue is not None
 
     # -- where to
 
@@ -92,9 +95,11 @@ class Router:
 
     def _resolve(self, address: Address, may_relay: bool, here: str) -> list[Recipient]:
         if not self._is_here(address, here):
-            if not may_relay or self._queue is None:
+            if not may_relay or self.queue is None:
                 raise Refused(RELAY_DENIED)
             return [Recipient(str(address))]
+        if address.domain.startswith("["):  # our own address: as if no domain had been said
+            address = address.with_domain("")
         found: dict[tuple[str, str], Recipient] = {}
         self._expand(address, found, frozenset(), 0)
         if not found:
@@ -171,7 +176,7 @@ class Router:
                 found.setdefault(recipient.key, recipient)
             elif not known:
                 self._expand(target, found, above, depth + 1)
-        elif self._queue is not None:
+        elif self.queue is not None:
             recipient = Recipient(str(target))
             found.setdefault(recipient.key, recipient)
 
@@ -204,9 +209,9 @@ class Router:
         """Return who delivers to ``recipient``."""
         if recipient.user:
             return self._local
-        if self._queue is None:
+        if self.queue is None:
             raise Refused(RELAY_DENIED)
-        return self._queue
+        return self.queue
 
 
 class RoutedDelivery:
@@ -235,11 +240,36 @@ class RoutedDelivery:
             part.write(data)
 
     def commit(self) -> dict[Recipient, Status]:
-        """Deliver to all targets; return what went wrong."""
+        """Deliver to all targets; return what went wrong.
+
+        The queue comes first: when it cannot take the message, nobody has a copy yet. When some mailboxes cannot, the
+        queue takes their copies, so that the client need not send to the others again.
+        """
         failed: dict[Recipient, Status] = {}
-        for part in self._parts.values():
+        for part in sorted(self._parts.values(), key=lambda part: isinstance(part, LocalDelivery)):
             failed |= part.commit()
+            if isinstance(part, LocalDelivery):
+                delivered = [recipient for recipient in part.recipients if recipient not in failed]
+                if failed and (delivered or len(self._parts) > 1) and not self._envelope.per_recipient:
+                    failed = self._requeue(part, failed)
+                if any("SUCCESS" in recipient.notify for recipient in delivered):
+                    self._router.on_delivered(self._envelope, delivered, part.header)
         return failed
+
+    def _requeue(self, part: LocalDelivery, failed: dict[Recipient, Status]) -> dict[Recipient, Status]:
+        queue = self._router.queue
+        if queue is None:
+            return failed
+        # a name of its own: under the envelope's the copies for other servers may lie there already
+        again = queue.start(replace(self._envelope, id=new_id()))
+        try:
+            for recipient in failed:
+                again.recipient(recipient)
+            for data in part.octets():
+                again.write(data)
+            return again.commit()
+        finally:
+            again.abort()
 
     def abort(self) -> None:
         """Forget everything."""

@@ -6,8 +6,14 @@ The local mailboxes and the queue for other servers are targets; so reception kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+import os
+import time
+from dataclasses import dataclass
 from typing import Protocol
+
+_counter = itertools.count(int(time.time() * 1000) % 0xFFFF)
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,7 @@ class Envelope:
     body: str = ""  # "", "7BIT" or "8BITMIME"
     ret: str = ""  # RFC 3461 section 4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 section 4.4, decoded
-    require_tls: bool = False  # RFC 8689
-    facts: dict[str, str] = field(default_factory=dict)
+    per_recipient: bool = False  # the client hears of each recipient apart (RFC 2033), so what fails is not queued
 
 
 class Delivery(Protocol):
@@ -98,3 +103,13 @@ class DeliveryTarget(Protocol):
     def start(self, envelope: Envelope) -> Delivery:
         """Begin a message. Raises `Refused`."""
         ...
+
+
+def new_id() -> str:
+    """Return a name for a message: time, process and a counter, in base 36."""
+    number = (time.time_ns() // 1_000_000 << 26) | (os.getpid() & 0x3FF) << 16 | next(_counter) & 0xFFFF
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _ALPHABET[digit] + digits
+    return digits

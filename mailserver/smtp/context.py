@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import itertools
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mailserver.auth.service import Authenticator
 from mailserver.delivery.router import Router
 from mailserver.net.tls import TlsKeeper
-
-_counter = itertools.count(int(time.time() * 1000) % 0xFFFF)
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -70,13 +64,3 @@ class SmtpContext:
     router: Router
     tls: TlsKeeper | None = None
     options: SmtpOptions = SmtpOptions()
-
-
-def new_id() -> str:
-    """Return a name for a message: time, process and a counter, in base 36."""
-    number = (time.time_ns() // 1_000_000 << 26) | (os.getpid() & 0x3FF) << 16 | next(_counter) & 0xFFFF
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = _ALPHABET[digit] + digits
-    return digits

@@ -34,7 +34,7 @@ class BadParameter(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """MAIL FROM: ``sender`` is None for <>. Then RFC 1870, 6152, 6531, 4954 section 5, 3461, 8689."""
+    """MAIL FROM: ``sender`` is None for <>. Then RFC 1870, 6152, 6531, 4954 section 5, 3461."""
 
     sender: Address | None
     size: int | None = None
@@ -43,7 +43,6 @@ class Mail:
     auth: str | None = None
     ret: str = ""
     envid: str = ""
-    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +283,5 @@ _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], Any]] = {
     "AUTH": _auth,
     "RET": _ret,
     "ENVID": _envid,
-    "REQUIRETLS": _flag("REQUIRETLS"),
 }
 _RCPT_PARAMETERS: Mapping[str, Callable[[str | None], Any]] = {"NOTIFY": _notify, "ORCPT": _orcpt}

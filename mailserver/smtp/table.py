@@ -51,12 +51,16 @@ def _limits(session: Session) -> str:
     return f"LIMITS RCPTMAX={session.context.options.max_recipients}"
 
 
+def _dsn(session: Session) -> str:
+    return "DSN" if session.context.router.relays else ""  # RFC 3461: reports must have a way to their readers
+
+
 _IN_MAIL = Trait.HELLO | Trait.LOGIN | Trait.MAIL
 _COMMON: Mapping[str, CommandSpec] = {
     # RFC 5321 section 4.1.1
     "MAIL": CommandSpec(grammar.mail, transaction.mail, Trait.HELLO | Trait.LOGIN, _size),
     "RCPT": CommandSpec(grammar.rcpt, transaction.rcpt, _IN_MAIL, _limits),  # RFC 9422
-    "DATA": CommandSpec(grammar.nothing, data.data, _IN_MAIL),
+    "DATA": CommandSpec(grammar.nothing, data.data, _IN_MAIL, _dsn),
     "RSET": CommandSpec(grammar.nothing, transaction.reset),
     "NOOP": CommandSpec(grammar.anything, other.noop),
     "HELP": CommandSpec(grammar.anything, other.assist, keyword=_always("HELP")),

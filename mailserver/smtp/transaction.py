@@ -43,10 +43,10 @@ class Transaction:
         """The reverse-path, "" for null."""
         return "" if self.mail.sender is None else str(self.mail.sender)
 
-    def envelope(self, user: str) -> Envelope:
+    def envelope(self, user: str, *, per_recipient: bool) -> Envelope:
         """Return what the targets want to know."""
         mail = self.mail
-        return Envelope(self.id, self.sender, user, mail.smtputf8, mail.body, mail.ret, mail.envid, mail.requiretls)
+        return Envelope(self.id, self.sender, user, mail.smtputf8, mail.body, mail.ret, mail.envid, per_recipient)
 
 
 class Body:

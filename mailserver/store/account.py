@@ -24,6 +24,7 @@ from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
+from mailserver.store.indexer import Indexer
 from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
@@ -53,7 +54,16 @@ class Account:
     """``root`` is the user's Maildir."""
 
     def __init__(
-        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool, limits: Limits
+        self,
+        user: str,
+        root: str,
+        index_path: str,
+        counters: Counters,
+        watcher: Watcher,
+        indexer: Indexer,
+        *,
+        sync: bool,
+        limits: Limits,
     ) -> None:
         self.user = user
         self.root = root
@@ -75,7 +85,9 @@ class Account:
         self._index = Index(index_path)
         self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
         self.quota = Quota(root, limits, self._folders)
-        self._context = Context(self._index, self._text, counters, watcher, self.quota, sync, self._new_uidvalidity)
+        self._context = Context(
+            self._index, self._text, indexer, counters, watcher, self.quota, sync, self._new_uidvalidity
+        )
         weakref.finalize(self, self._index.close)
         weakref.finalize(self, self._text.close)
         if new:

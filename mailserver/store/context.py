@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
+from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Quota
 from mailserver.store.watch import Watcher
 
@@ -18,6 +19,7 @@ class Context:
 
     index: Index
     text: TextIndex
+    indexer: Indexer
     counters: Counters
     watcher: Watcher
     quota: Quota

@@ -87,6 +87,7 @@ class Mailbox(Reader):
             snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
             self._context.quota.add(octets, len(items))
         self._sync_added(added)
+        self.index_soon()
         return snapshot, [m.uid for m in added]
 
     def link(self, incoming: Incoming, flags: int = 0, keywords: frozenset[str] = frozenset()) -> Uid:
@@ -206,20 +207,25 @@ class Mailbox(Reader):
         Returns the UIDs that this call removed.
         """
         with self._locked():
-            snapshot = self.keeper.load().snapshot
-            doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
-            if deleted:
-                doomed = [m for m in doomed if m.flags & Flag.DELETED]
-            if not doomed:
-                return snapshot, []
-            self._unlink(doomed)
-            modseq = states.next_modseq(snapshot.highestmodseq)
-            gone = [m.uid for m in doomed]
-            self._facts.forget(gone)
-            snapshot = self.keeper.commit(gone=gone, modseq=modseq)
-            self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
-            self.keeper.trim_uidlist()
-            return snapshot, gone
+            snapshot, gone = self._expunge(uids, deleted)
+        self.forget_texts(gone)
+        return snapshot, gone
+
+    def _expunge(self, uids: Iterable[int] | None, deleted: bool) -> tuple[Snapshot, list[Uid]]:
+        snapshot = self.keeper.load().snapshot
+        doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
+        if deleted:
+            doomed = [m for m in doomed if m.flags & Flag.DELETED]
+        if not doomed:
+            return snapshot, []
+        self._unlink(doomed)
+        modseq = states.next_modseq(snapshot.highestmodseq)
+        gone = [m.uid for m in doomed]
+        self._facts.forget(gone)
+        snapshot = self.keeper.commit(gone=gone, modseq=modseq)
+        self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
+        self.keeper.trim_uidlist()
+        return snapshot, gone
 
     def _unlink(self, doomed: Sequence[Message]) -> None:
         for start in range(0, len(doomed), _BATCH):
@@ -281,6 +287,8 @@ class Mailbox(Reader):
             if target is self:
                 snapshot = self.keeper.state.snapshot
         target._sync_added(added)
+        self.forget_texts([m.uid for m in messages])
+        target.index_soon()
         with os_errors():
             for part in sorted({m.file[:3] for m in messages}):
                 self.folder.sync_directory(part)

@@ -169,6 +169,17 @@ class Reader:
         """The account's text index, and the name that this mailbox has in it."""
         return self._context.text, f"{self.keeper.directory}/{self.snapshot().uidvalidity}"
 
+    def index_soon(self) -> None:
+        """Have new messages put into the text index, if the user searches texts at all."""
+        if self._context.text.in_use():
+            self._context.indexer.schedule(self)
+
+    def forget_texts(self, uids: Sequence[int]) -> None:
+        """These messages are gone: the text index need not keep them."""
+        if uids and self._context.text.in_use():
+            texts, key = self.text_index()
+            texts.forget(key, uids)
+
     def object_id(self) -> str:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
         if self.keeper.current() is None:

@@ -15,6 +15,7 @@ from functools import partial
 from mailserver.mail import dates, headers, structure, text
 from mailserver.mail.structure import Part
 from mailserver.store.errors import StoreError
+from mailserver.store.indexer import index, unindexed
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
 from mailserver.store.model.message import Message
@@ -248,15 +249,11 @@ def _candidates(search: Search, needle: str) -> frozenset[int] | None:
     if len(needle) < 3 or len(search.messages) < _WORTH_INDEXING:
         return None
     mailbox = search.mailbox
-    index, key = mailbox.text_index()
-    missing = set(index.missing(key, [m.uid for m in search.messages]))
-    unindexed = [m for m in search.messages if m.uid in missing]
-    for start in range(0, len(unindexed), _INDEXED_BATCH):
-        batch = unindexed[start : start + _INDEXED_BATCH]
-        octets = mailbox.read_many(batch)
-        read = [(int(m.uid), data) for m, data in zip(batch, octets, strict=True) if data is not None]
-        index.add(key, {uid: text.fold(text.whole_text(data)) for uid, data in read})
-    return index.candidates(key, needle)
+    missing = unindexed(mailbox, search.messages)
+    for start in range(0, len(missing), _INDEXED_BATCH):
+        index(mailbox, missing[start : start + _INDEXED_BATCH])
+    texts, key = mailbox.text_index()
+    return texts.candidates(key, needle)
 
 
 def _not(c: criteria.Not, search: Search) -> Compiled:

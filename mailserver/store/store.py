@@ -12,6 +12,7 @@ from collections.abc import Callable
 from mailserver.store.account import INDEX_NAME, Account
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Limits
 from mailserver.store.watch import Watcher
 
@@ -42,6 +43,7 @@ class Store:
         self._limits = limits or (lambda user: Limits())
         self._counters = Counters(self._template.partition("{")[0])
         self._watcher = Watcher()
+        self._indexer = Indexer()
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -84,11 +86,21 @@ class Store:
             index = f"{self._index_path}/{user}/{INDEX_NAME}"
         else:
             index = f"{root}/{INDEX_NAME}"
-        return Account(user, root, index, self._counters, self._watcher, sync=self._sync, limits=self._limits(user))
+        return Account(
+            user,
+            root,
+            index,
+            self._counters,
+            self._watcher,
+            self._indexer,
+            sync=self._sync,
+            limits=self._limits(user),
+        )
 
     def close(self) -> None:
         """Stop watching and close every index. Sessions must have ended."""
         self._watcher.close()
+        self._indexer.close()
         with self._guard:
             accounts = list(self._accounts.values())
             self._recent.clear()

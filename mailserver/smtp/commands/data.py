@@ -105,7 +105,9 @@ def _begin(session: Session, transaction: Transaction) -> Body:
     options = session.context.options
 
     def open_delivery() -> Delivery:
-        delivery = session.context.router.start(transaction.envelope(session.user or ""))
+        delivery = session.context.router.start(
+            transaction.envelope(session.user or "", per_recipient=session.context.flavour.lmtp)
+        )
         try:
             for accepted in transaction.recipients:
                 for place in accepted.places:

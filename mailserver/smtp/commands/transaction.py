@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailserver.delivery.target import Refused, Status
+from mailserver.delivery.target import Refused, Status, new_id
 from mailserver.mail.addrspec import literal_of
 from mailserver.ops import metrics
 from mailserver.smtp import grammar, replies
-from mailserver.smtp.context import new_id
 from mailserver.smtp.errors import BadCommand
 from mailserver.smtp.transaction import Accepted, Transaction
 

@@ -41,6 +41,10 @@ class TextIndex:
         self._db: sqlite3.Connection | None = None
         self._broken = False
 
+    def in_use(self) -> bool:
+        """Whether somebody has searched: then it is worth filling."""
+        return self._db is not None or os.path.exists(self._path)
+
     def missing(self, folder: str, uids: Sequence[int]) -> list[int]:
         """Those of the messages that are not indexed yet."""
 
