@@ -73,7 +73,7 @@ def run(
         capture_output=True,
         env=variables,
         cwd=home,
-        timeout=100,
+        timeout=60,
         check=False,
     )
     assert done.returncode in accept, (arguments, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
