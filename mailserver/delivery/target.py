@@ -51,7 +51,7 @@ class Recipient:
     """One place a message goes to.
 
     ``user``: whose mailbox it is here, "" for another server. ``given`` is the address the client named. ``notify`` and
-    ``orcpt``: RFC 3461 sections 4.1 and 4.2.
+    ``orcpt``: RFC 3461 section 4.1, RFC 3461 section 4.2.
     """
 
     address: str

@@ -47,7 +47,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
-    """RCPT TO. ``notify`` and ``orcpt``: RFC 3461 sections 4.1 and 4.2."""
+    """RCPT TO. ``notify`` and ``orcpt``: RFC 3461 section 4.1, RFC 3461 section 4.2."""
 
     recipient: Address
     notify: str = ""
