@@ -9,7 +9,7 @@ N      ?= 2000
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-versions check interop crash fuzz bench conf rfc clean
+.PHONY: help run test test-all test-versions check interop crash stress fuzz bench conf rfc clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +52,11 @@ check: $(BIN)/.installed ## format, lint, types, import rules, RFC spelling, gen
 interop: $(BIN)/.installed ## against the programs of others: those that are installed
 	$(BIN)/pytest -q tests/interop
 
-crash: $(BIN)/.installed ## kill the server at each step and look at the disk
-	$(BIN)/pytest -q tests/crash
+crash: $(BIN)/.installed ## N=2000 times: kill the server at any moment and look at the disk; then let each system call fail
+	CRASH_N=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/crash
+
+stress: $(BIN)/.installed ## N=2000 seconds for each scene: many sessions at random, every word of the server judged
+	STRESS_SECONDS=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/concurrency
 
 fuzz: $(BIN)/.installed ## N=2000 random inputs for each parser and session
 	HYPOTHESIS_MAX_EXAMPLES=$(N) $(BIN)/pytest -q --timeout 3600 tests/fuzz

@@ -70,7 +70,7 @@ class Program:
             )
         os.close(writer)
         with os.fdopen(reader) as ready:
-            text = ready.read()
+            text = ready.readline()  # not to its end: a wrapper may keep the descriptor
         assert text, self.log.read_text()
         self.ports: dict[str, int] = json.loads(text)
 

@@ -353,12 +353,12 @@ def _weight(folder: str) -> tuple[int, int]:
     return -sum(os.stat(f"{folder}/{name}").st_size for name in names), -len(names)
 
 
-def sweep(root: str) -> None:
+def sweep(root: str, now: float | None = None) -> None:
     """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
 
     What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
     """
-    oldest = time.time() - _ABANDONED_SECONDS
+    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
     with contextlib.suppress(OSError):  # tidying only
         folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
         for folder in folders:

@@ -18,7 +18,7 @@ from mailserver.store.changes import Subscribers
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import filename, keywords, uidlist
-from mailserver.store.formats.maildir.folder import Fingerprint, MaildirFolder
+from mailserver.store.formats.maildir.folder import UNKNOWN, Fingerprint, MaildirFolder
 from mailserver.store.formats.maildir.uidlist import UidList
 from mailserver.store.index.db import Changes, keyword_set
 from mailserver.store.lane import LANE
@@ -401,7 +401,10 @@ class Keeper:
             words,
         )
         if fingerprint is None:
-            fingerprint = self.folder.fingerprint()
+            try:
+                fingerprint = self.folder.fingerprint()
+            except OSError:  # what is done is done and must be known: the next look will find out
+                fingerprint = UNKNOWN
             self._keywords_time = fingerprint.keywords
         self._state = State(snapshot, state.rev + 1, fingerprint, state.scanned)
         self._save([*changed, *added], [(uid, highest) for uid in gone], whole)

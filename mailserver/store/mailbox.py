@@ -86,7 +86,7 @@ class Mailbox(Reader):
             self.keeper.load()
             snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
             self._context.quota.add(octets, len(items))
-        self._sync_added(added)
+        self._sync_or_undo(added)
         self.index_soon()
         return snapshot, [m.uid for m in added]
 
@@ -140,6 +140,15 @@ class Mailbox(Reader):
                     os.unlink(f"{self.folder.path}/{m.file}")
                 else:
                     os.rename(f"{self.folder.path}/{m.file}", source.path)
+
+    def _sync_or_undo(self, added: Sequence[Message]) -> None:
+        """Make them durable, or take them away again: the client is told NO and will send them once more."""
+        try:
+            self._sync_added(added)
+        except StoreError:
+            with contextlib.suppress(StoreError):  # the first error is the one to report
+                self.expunge([m.uid for m in added])
+            raise
 
     def _sync_added(self, added: Sequence[Message]) -> None:
         with os_errors():
@@ -273,7 +282,7 @@ class Mailbox(Reader):
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
             target._context.quota.add(sum(m.size for m in added), len(added))
-        target._sync_added(added)
+        target._sync_or_undo(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def move(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:

@@ -117,10 +117,14 @@ class Model:
         self._strict = self._may_not = False
         Model._count += 1
         self.number = Model._count
-        self._read()
-        self.require(f"LOGIN {user} secret")
-        if enable:
-            self.require(f"ENABLE {enable}")
+        try:
+            self._read()
+            self.require(f"LOGIN {user} secret")
+            if enable:
+                self.require(f"ENABLE {enable}")
+        except BaseException:
+            self.close()
+            raise
 
     # -- speaking
 

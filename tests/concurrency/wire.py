@@ -21,8 +21,10 @@ class Closed(Exception):
 class Wire:
     """A socket and a buffer; one response at a time, its literals put aside."""
 
+    patience = 60.0  # seconds for an answer
+
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=self.patience)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.cut_after = -1  # octets after which the connection fails: for clients on a bad line
@@ -60,7 +62,7 @@ class Wire:
         except ConnectionError:
             return True
         finally:
-            self.socket.settimeout(60)
+            self.socket.settimeout(self.patience)
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:

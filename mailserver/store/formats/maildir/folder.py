@@ -12,7 +12,7 @@ from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.lane import LANE
 
 LOCK_NAME = "mailserver.lock"
-_PARTS = ("cur", "new", "tmp")
+_PARTS = ("tmp", "new", "cur")  # ``cur`` last: it says that the folder is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,9 @@ class Fingerprint:
     uidlist: uidlist.Signature | None
     keywords: int
     inode: int = field(default=0, compare=False)  # of ``cur``: another one is another folder of the same name
+
+
+UNKNOWN = Fingerprint(-1, -1, None, -1)  # no folder has it: it will be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,10 @@ class MaildirFolder:
     def make(self, *, top: bool) -> None:
         """Make the directories; a folder below the top is marked with ``maildirfolder``, as Maildir++ asks."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        for part in _PARTS:
-            os.makedirs(f"{self.path}/{part}", mode=0o700, exist_ok=True)
         if not top:
             os.close(os.open(f"{self.path}/maildirfolder", os.O_WRONLY | os.O_CREAT, 0o600))
+        for part in _PARTS:
+            os.makedirs(f"{self.path}/{part}", mode=0o700, exist_ok=True)
         if self.sync:
             sync_path(self.path)
             sync_path(os.path.dirname(self.path))

@@ -72,8 +72,8 @@ class Incoming:
         self._buffer.clear()
         try:
             os.unlink(self.path)
-        except FileNotFoundError:
-            pass  # it has its name already, or was never flushed
+        except OSError:
+            pass  # it has its name already, or was never flushed; what cannot be removed now is swept from tmp/ one day
 
     def __enter__(self) -> Incoming:
         return self

@@ -1,0 +1,149 @@
+"""What is known after something went wrong: torn lists, an index that could not be written, abandoned files."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from mailserver.store.account import Account, sweep
+from mailserver.store.errors import Kind, StoreError
+from mailserver.store.mailbox import FlagOp, Mailbox
+from mailserver.store.model.flags import Flag
+from mailserver.store.store import Store
+from tests.unit.store.conftest import put
+
+
+def flags_of(mailbox: Mailbox) -> dict[int, int]:
+    return {m.uid: m.flags for m in mailbox.rescan().messages}
+
+
+def test_half_a_line_in_the_list_of_uids(inbox: Mailbox, store: Store, mail_root: Path) -> None:
+    put(inbox)
+    store.close()
+    path = mail_root / "alice/dovecot-uidlist"
+    with path.open("ab") as f:
+        f.write(b"2 :17000")
+    with Store(str(mail_root), durability="relaxed") as again:
+        assert put(again.account("alice").inbox) == 2
+    os.unlink(mail_root / "alice/mailserver.sqlite")
+    with Store(str(mail_root), durability="relaxed") as again:
+        assert [m.uid for m in again.account("alice").inbox.rescan().messages] == [1, 2]
+
+
+def test_an_index_that_missed_a_write_is_given_everything(inbox: Mailbox, store: Store, mail_root: Path) -> None:
+    put(inbox)
+    other = sqlite3.connect(mail_root / "alice/mailserver.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    put(inbox)
+    inbox.store_flags([1], FlagOp.ADD, Flag.SEEN)
+    other.execute("ROLLBACK")
+    other.close()
+    put(inbox)
+    expected = flags_of(inbox)
+    modseq = inbox.snapshot().highestmodseq
+    store.close()
+    with Store(str(mail_root), durability="relaxed") as again:
+        found = again.account("alice").inbox.snapshot()
+        assert {m.uid: m.flags for m in found.messages} == expected
+        assert found.highestmodseq == modseq
+
+
+def test_a_process_that_saw_the_failed_write_otherwise(inbox: Mailbox, mail_root: Path) -> None:
+    """Two processes: one could not write its change, the other finds it in the files and writes it."""
+    put(inbox)
+    with Store(str(mail_root), durability="relaxed") as second:
+        theirs = second.account("alice").inbox
+        theirs.rescan()
+        lock = sqlite3.connect(mail_root / "alice/mailserver.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        put(inbox)
+        lock.execute("ROLLBACK")
+        lock.close()
+        assert len(theirs.rescan().messages) == 2
+        theirs.store_flags([2], FlagOp.ADD, Flag.FLAGGED)
+        assert inbox.snapshot().messages[1].flags == Flag.FLAGGED
+        assert inbox.snapshot().highestmodseq == theirs.snapshot().highestmodseq
+
+
+def test_a_full_disk_keeps_the_index(inbox: Mailbox, mail_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(inbox)
+    index = mail_root / "alice/mailserver.sqlite"
+    before = index.stat().st_ino
+    connection = inbox._context.index._db
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    for n in range(300):
+        put(inbox, keywords=(f"keyword{n:050d}",))
+    assert index.stat().st_ino == before
+    assert len(inbox.rescan().messages) == 301
+
+
+def test_expunge_spares_what_is_deleted_no_more(inbox: Mailbox) -> None:
+    put(inbox, flags=Flag.DELETED)
+    put(inbox, flags=Flag.DELETED)
+    inbox.store_flags([1], FlagOp.REMOVE, Flag.DELETED)
+    assert inbox.expunge(None, deleted=True)[1] == [2]
+
+
+def test_copy_of_every_message_or_none(inbox: Mailbox, account: Account) -> None:
+    put(inbox)
+    put(inbox)
+    inbox.expunge([1])
+    with pytest.raises(StoreError) as error:
+        inbox.copy([1, 2], account.mailbox("Trash"), every=True)
+    assert error.value.kind is Kind.EXPUNGED
+    assert account.mailbox("Trash").rescan().messages == []
+
+
+def test_another_folder_of_the_same_name(inbox: Mailbox, account: Account, mail_root: Path) -> None:
+    """Whoever had the mailbox open before another process replaced it does not go on with the new one."""
+    account.create("Work")
+    work = account.mailbox("Work")
+    put(work)
+    with Store(str(mail_root), durability="relaxed") as second:
+        theirs = second.account("alice")
+        theirs.rename("Work", "Old")
+        theirs.create("Work")
+        put(theirs.mailbox("Work"))
+        with pytest.raises(StoreError) as error:
+            work.snapshot()
+        assert error.value.kind is Kind.NOT_FOUND
+        validity = theirs.mailbox("Work").snapshot().uidvalidity
+        assert account.mailbox("Work").snapshot().uidvalidity == validity
+        assert theirs.mailbox("Old").snapshot().uidvalidity != validity
+
+
+def test_a_foreign_delivery_hidden_by_our_own(inbox: Mailbox, mail_root: Path) -> None:
+    """It bears no later time than our change; a look after things came to rest finds it."""
+    put(inbox)
+    inbox.rescan()
+    put(inbox)
+    folder = mail_root / "alice"
+    (folder / "tmp/x").write_bytes(b"A: b\r\n\r\n")
+    times = os.stat(folder / "new")
+    os.rename(folder / "tmp/x", folder / "new/1.x")
+    os.utime(folder / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
+    deadline = time.monotonic() + 10
+    while len(inbox.poll().messages) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_abandoned_files_are_swept(inbox: Mailbox, account: Account, mail_root: Path) -> None:
+    account.create("Work")
+    old, young = mail_root / "alice/.Work/tmp/old", mail_root / "alice/tmp/young"
+    grave = mail_root / "alice/tmp/9.x.deleted"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    (grave / "cur").mkdir(parents=True)
+    sweep(str(mail_root / "alice"))
+    assert old.exists()
+    sweep(str(mail_root / "alice"), now=time.time() + 37 * 3600)
+    assert not old.exists()
+    assert not grave.exists()
+    assert not young.exists()
