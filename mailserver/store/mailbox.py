@@ -24,6 +24,7 @@ from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
 from mailserver.store.reader import Reader
+from mailserver.store.source import Append as Append
 from mailserver.store.source import Source
 
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
@@ -43,16 +44,6 @@ class FlagOp(Enum):
         if self is FlagOp.REMOVE:
             return m.flags & ~flags, m.keywords - words
         return flags, words
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """A message to append, with its flags and date (seconds since 1970; None: now)."""
-
-    incoming: Incoming
-    flags: int = 0
-    keywords: frozenset[str] = frozenset()
-    internaldate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
