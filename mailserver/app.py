@@ -114,6 +114,8 @@ class App:
         if not row:
             metrics.BUILD.inc(1 - metrics.BUILD.value(version=mailserver.__version__), version=mailserver.__version__)
             metrics.STARTED.inc(time.time() - metrics.STARTED.value())
+        if any(server.options.name in SECTIONS["smtp"] for server in self.servers):
+            self.services.start_queue()
         for server in self.servers:
             server.start()
 

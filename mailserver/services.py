@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from mailserver.auth.names import NameRules
 from mailserver.auth.service import Authenticator, AuthRules
 from mailserver.auth.throttle import Throttle
-from mailserver.auth.users import StaticUsers, UserFile, UserSource
+from mailserver.auth.users import StaticUsers, UserFile, UserSource, UsersUnavailable
 from mailserver.config.schema import Listener, Settings
 from mailserver.net.limits import SharedLimits
 from mailserver.net.listen import Endpoint
@@ -28,6 +28,10 @@ from mailserver.net.tls import TlsKeeper
 from mailserver.net.waiter import Waiter
 
 if TYPE_CHECKING:
+    from mailserver.delivery.queue.scheduler import Scheduler
+    from mailserver.delivery.queue.spool import Spool
+    from mailserver.delivery.router import Router
+    from mailserver.store.quota import Limits
     from mailserver.store.store import Store
 
 
@@ -46,6 +50,9 @@ class Services:
         self.authenticator = Authenticator(self.users, _rules(settings), Throttle())
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._router: Router | None = None
+        self.spool: Spool | None = None  # there is a queue once `start_queue` was called
+        self._scheduler: Scheduler | None = None
         self.worker = 0  # number of this worker process; background work that must run once runs in worker 0
 
     @property
@@ -58,9 +65,47 @@ class Services:
                 if self._store is None:
                     storage = self.settings.storage
                     self._store = Store(
-                        storage.mailbox_path, index_path=storage.index_path, durability=storage.durability
+                        storage.mailbox_path,
+                        index_path=storage.index_path,
+                        durability=storage.durability,
+                        limits=self._limits,
                     )
         return self._store
+
+    @property
+    def router(self) -> Router:
+        """Where mail goes; one for all servers of this process."""
+        if self._router is None:
+            from mailserver.delivery.wiring import router  # not needed by IMAP and POP3 alone
+
+            made = router(self)
+            with self._lock:
+                self._router = self._router or made
+        return self._router
+
+    def _limits(self, user: str) -> Limits:
+        """What a user may keep: by the users file, else by the settings."""
+        from mailserver.store.quota import Limits, parse_rule  # as above
+
+        try:
+            record = self.users.lookup(user)
+        except UsersUnavailable:
+            record = None
+        rule = record.extra.get("userdb_quota_rule") or record.extra.get("quota_rule") if record is not None else None
+        storage = self.settings.storage
+        return parse_rule(rule) if rule else Limits(storage.quota_octets, storage.quota_messages)
+
+    def start_queue(self) -> None:
+        """Open the queue for mail to other servers; in one process also deliver from it.
+
+        Before the servers start, after the fork. Raises `OSError`.
+        """
+        from mailserver.delivery import wiring
+
+        if self.spool is None and self.settings.queue.path:
+            self.spool = wiring.spool(self.settings)
+            if self.worker == 0:
+                self._scheduler = wiring.scheduler(self, self.spool)
 
     def options(self, name: str, config: Listener, *, must_log_in: bool = True) -> ServerOptions:
         """Return what a server of that section needs.
@@ -89,6 +134,12 @@ class Services:
 
     def close(self) -> None:
         """Close the store and end the waiter's thread; servers must have been stopped."""
+        if self._scheduler is not None:
+            self._scheduler.stop()
+            self._scheduler = None
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
         with self._lock:
             store, self._store = self._store, None
         if store is not None:

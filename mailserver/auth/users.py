@@ -53,6 +53,9 @@ class UserSource(Protocol):
     def sample_field(self) -> str | None:
         """Return a password field of the scheme most users have: an unknown user is made to take as long."""
 
+    def first(self) -> str | None:
+        """Return the name of the first user: who gets postmaster's mail. Raises `UsersUnavailable`."""
+
 
 def parse_line(line: str) -> UserRecord | None:
     """Read one line; None for comments, empty lines and what has no name."""
@@ -97,6 +100,10 @@ class StaticUsers:
         """Return a password field like the others."""
         return _most_common_field(self._records)
 
+    def first(self) -> str | None:
+        """Return the name of the first user."""
+        return next(iter(self._records), None)
+
 
 class UserFile:
     """The file of users. May be used by several threads."""
@@ -118,6 +125,10 @@ class UserFile:
     def sample_field(self) -> str | None:
         """Return a password field of the scheme most users have."""
         return self._sample
+
+    def first(self) -> str | None:
+        """Return the name of the first user in the file. Raises `UsersUnavailable`."""
+        return next(iter(self._current()), None)
 
     def all(self) -> list[UserRecord]:
         """Return all users, sorted by name. Raises `UsersUnavailable`."""

@@ -20,6 +20,8 @@ VARIABLE = "MAILSERVER_CONFIG"
 _PATHS = {("storage", "mailbox_path"), ("storage", "index_path"), ("auth", "users_file"), ("queue", "path")} | {
     ("tls", "certificate"),
     ("tls", "private_key"),
+    ("delivery", "aliases_file"),
+    ("queue", "relay_password_file"),
 }
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?\Z")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""")

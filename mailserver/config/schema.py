@@ -99,6 +99,11 @@ class SmtpConfig(Listener):
     port: int = _port(25, _PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
     trusted_networks: tuple[str, ...] = setting([], 'Who may send anywhere without login: ["192.0.2.0/24"].')
+    bare_newline: str = setting(
+        "accept",
+        '"accept": a line may end with LF alone (the end of a message never does). "refuse": such mail is refused.',
+        choices=("accept", "refuse"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +113,7 @@ class SubmissionConfig(Listener):
     port: int = _port(587, _PORT)
     ssl_port: int = _port(465, _SSL_PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
-    check_sender: bool = setting(True, "Users may send only from their own address.")
+    check_sender: bool = setting(True, "Users who logged in may send only from their own addresses; on port 25 too.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +143,14 @@ class StorageConfig:
 
     mailbox_path: str = setting(
         "/var/spool/mail",
-        "<mailbox_path>/<user>/ is the user's Maildir (or holds mbox files); it may hold {user}, {local}, {domain}.",
+        "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
     )
-    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir", "mbox"))
+    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir",))
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
+    quota_octets: int = setting(
+        0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0
+    )
+    quota_messages: int = setting(0, "How many messages a user may keep; 0 is no limit.", low=0)
     durability: str = setting(
         "strict",
         '"strict": OK means it is on the disk. "relaxed" leaves out fsync, for tests.',
@@ -185,14 +194,33 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryConfig:
+    """Whose mail is whose."""
+
+    recipient_delimiter: str = setting("+", "alice+anything is alice's; empty: no such addresses.")
+    postmaster: str = setting("", "User or address for mail to postmaster and abuse; empty: the first user.")
+    aliases_file: str = setting("", '"name: target, target" a line; @domain is whatever else comes to a domain.')
+    spam_folder: str = setting("", 'Folder for mail with "X-Spam-Flag: YES" in its header ("Junk"); empty: the INBOX.')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueConfig:
     """Mail on its way to other servers."""
 
     path: str = setting("/var/spool/mailserver", "Where waiting mail lies.")
     relay_host: str = setting("", "Send everything through this server (host or host:port); empty: by MX.")
+    relay_user: str = setting("", "Log in there with this name; TLS and a right certificate are then demanded.")
+    relay_password_file: str = setting("", "File with the password for relay_user.")
+    relay_tls: str = setting(
+        "auto",
+        '"auto": by STARTTLS where it is offered. "implicit": from the beginning (port 465). "never".',
+        choices=("auto", "implicit", "never"),
+    )
     workers: int = setting(4, "Deliveries at the same time.", low=1, high=1000)
+    connections_per_destination: int = setting(3, "Of them, to one domain.", low=1, high=1000)
     retry_first_seconds: int = setting(300, "First pause after a temporary failure; it doubles.", low=1, high=86400)
     retry_longest_seconds: int = setting(14400, "Longest pause between attempts.", low=1, high=604800)
+    delay_warning_seconds: int = setting(14400, "Then the sender is told that it is late; 0 = never.", low=0)
     lifetime_seconds: int = setting(
         432000, "Then it goes back to its sender (RFC 5321 section 4.5.4.1: 4-5 days).", low=60
     )
@@ -239,5 +267,6 @@ class Settings:
     lmtp: LmtpConfig = field(default_factory=LmtpConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -53,11 +53,16 @@ def _may_start_tls(session: Session) -> bool:
     return _before_login(session) and session.tls is not None and not session.conn.tls
 
 
+def _may_compress(session: Session) -> bool:
+    return _after_login(session) and not session.conn.compressed
+
+
 # The list before login holds IDLE and ENABLE too: imaplib and Outlook look only there.
 CAPABILITIES: tuple[Capability, ...] = (
     Capability("IMAP4rev1", _always),  # RFC 3501 section 6.1.1
     Capability("IMAP4rev2", _always, enable=True),  # RFC 9051 section 6.1.1
-    Capability("LITERAL+", _always),  # RFC 7888 section 3
+    Capability("LITERAL+", _after_login),  # RFC 7888 section 3
+    Capability("LITERAL-", _before_login),  # RFC 7888 section 5: up to 4096 octets, which is plenty for a password
     Capability("SASL-IR", _before_login),  # RFC 4959 section 3
     Capability("ID", _always),  # RFC 2971 section 3.1
     Capability("ENABLE", _always),  # RFC 5161 section 3.1
@@ -94,6 +99,10 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("THREAD=ORDEREDSUBJECT", _after_login),  # RFC 5256 section 1
     Capability("THREAD=REFERENCES", _after_login),
     Capability("THREAD=REFS", _after_login),
+    Capability("QUOTA", _after_login),  # RFC 9208 section 3.1
+    Capability("QUOTA=RES-STORAGE", _after_login),
+    Capability("QUOTA=RES-MESSAGE", _after_login),
+    Capability("COMPRESS=DEFLATE", _may_compress),  # RFC 4978 section 2
     Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )
 
@@ -111,7 +120,7 @@ def line(session: Session) -> bytes:
 
 def disabled(session: Session) -> frozenset[str]:
     """Those that are switched off, in capitals."""
-    return frozenset(name.upper() for name in session.config.disabled_capabilities)
+    return frozenset(name.upper() for name in session.config.disabled_capabilities) | session.disabled
 
 
 # RFC 9051 section 9: mailbox = "INBOX" / astring

@@ -24,11 +24,13 @@ def tell(
     silent: Expected | None = None,
     also: Iterable[int] = (),
     uid: bool = False,
+    answered: bool = False,
 ) -> None:
     """Bring the client's view up to ``snapshot`` and tell it what is new.
 
     Changes that it expects (``silent``) are not repeated; the flags of the messages at the indexes ``also`` are told in
-    any case; ``uid``: with UIDs, for an answer to a UID command.
+    any case; ``uid``: with UIDs, for an answer to a UID command; ``answered``: what the client expects (``silent``)
+    will be told with other data, MODSEQ included.
     """
     view = session.selected()
     news = view.advance(_claimed(view, snapshot), expunge=expunge)
@@ -42,13 +44,16 @@ def tell(
         session.write(permanent_flags(view, view.snapshot))
     if news.added:
         session.write(b"* %d EXISTS\r\n" % len(view.messages))
-        if "IMAP4REV2" not in session.enabled:
-            session.write(b"* %d RECENT\r\n" % view.recent_count())
+    if (news.added or news.expunged) and "IMAP4REV2" not in session.enabled:
+        recent = view.recent_count()
+        if news.added or recent != view.told_recent:
+            view.told_recent = recent
+            session.write(b"* %d RECENT\r\n" % recent)
     if also:
         told = {i + 1: view.messages[i] for i in also} | dict(news.changed)
         session.write_many(changed(session, view, sorted(told.items()), None, uid=uid))
     elif news.changed:
-        session.write_many(changed(session, view, news.changed, silent, uid=uid))
+        session.write_many(changed(session, view, news.changed, silent, uid=uid, answered=answered))
 
 
 def _claimed(view: View, snapshot: Snapshot) -> Snapshot:
@@ -71,7 +76,13 @@ def expunged(session: Session, gone: Sequence[tuple[int, int]]) -> bytes:
 
 
 def changed(
-    session: Session, view: View, messages: Sequence[tuple[int, Message]], silent: Expected | None, *, uid: bool
+    session: Session,
+    view: View,
+    messages: Sequence[tuple[int, Message]],
+    silent: Expected | None,
+    *,
+    uid: bool,
+    answered: bool = False,
 ) -> list[bytes]:
     """FETCH with the new FLAGS. With CONDSTORE always with MODSEQ, and with QRESYNC with the UID.
 
@@ -83,8 +94,9 @@ def changed(
     for seq, m in messages:
         expected = silent.get(m.uid) if silent else None
         if expected == (m.flags, m.keywords):
-            if condstore:
-                lines.append(b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (seq, m.uid, m.modseq))
+            if condstore and not answered:
+                number = b"UID %d " % m.uid if with_uid else b""
+                lines.append(b"* %d FETCH (%bMODSEQ (%d))\r\n" % (seq, number, m.modseq))
             continue
         parts = [b"UID %d" % m.uid] if with_uid else []
         parts.append(b"FLAGS " + flag_responses.flag_list(m, view.is_recent(m.uid)))

@@ -51,3 +51,9 @@ def cut(octets: bytes, partial: Partial | None) -> bytes:
     if partial is None:
         return octets
     return octets[partial.origin : partial.origin + partial.count]
+
+
+# RFC 9051 section 9: CHAR8 = %x01-ff; a literal cannot hold NUL, and Dovecot sends 0x80 as we do: the size stays
+def without_nul(octets: bytes) -> bytes:
+    """The octets with each NUL replaced."""
+    return octets.replace(b"\0", b"\x80") if b"\0" in octets else octets

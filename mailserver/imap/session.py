@@ -49,6 +49,7 @@ class Session:
         self.account: Account | None = None
         self.view: View | None = None
         self.enabled: set[str] = set()
+        self.disabled: frozenset[str] = frozenset()  # capabilities switched off for this account
         self.appending: Appending | None = None
         self.tag = b"*"
         self.tls = services.tls if config.enable_ssl else None
@@ -297,11 +298,21 @@ class Session:
         self.conn.start_tls(self.tls.context)
         self._framer = Framer(self._limits)
 
+    def start_compression(self) -> None:
+        """Compress from here on; what came behind the command is compressed already (RFC 4978 section 3)."""
+        self.flush()
+        self.conn.push_back(self._framer.take_rest())
+        self.conn.start_compression()
+
     def logged_in(self, identity: Identity) -> None:
         """Enter the authenticated state; StoreError when the account cannot be opened."""
         self.account = self.services.store.account(identity.user)
         self.identity = identity
         self.state = State.AUTHENTICATED
+        # a client that cannot live with a capability: "imap_disabled_capabilities=QRESYNC,CONDSTORE" in the users file
+        record = self.services.users.lookup(identity.user)
+        words = record.extra.get("imap_disabled_capabilities", "") if record is not None else ""
+        self.disabled = frozenset(words.upper().split(",")) - {""}
         self.conn.mark_authenticated()
         self.conn.timeout = self.config.idle_timeout_seconds
 
@@ -335,13 +346,18 @@ class Session:
 
     # -- names of mailboxes
 
+    @property
+    def utf8(self) -> bool:
+        """Whether names are in UTF-8 (RFC 6855 section 3, RFC 9051 section 5.1)."""
+        return bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"})
+
     def decode_name(self, name: bytes) -> str:
         """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
 
         RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
         """
         try:
-            if self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"} or not name.isascii():
+            if self.utf8 or not name.isascii():
                 return name.decode("utf-8")
             return mutf7.decode(name)
         except ValueError:
@@ -349,7 +365,7 @@ class Session:
 
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
-        return capabilities.mailbox_name(name, utf8=bool(self.enabled & {"UTF8=ACCEPT", "IMAP4REV2"}))
+        return capabilities.mailbox_name(name, utf8=self.utf8)
 
     def mailbox(self, name: bytes) -> Mailbox:
         """Open a mailbox by the name that the client sent."""

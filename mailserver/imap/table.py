@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailserver.imap.commands import anystate as do_any
 from mailserver.imap.commands import append as do_append
+from mailserver.imap.commands import compress as do_compress
 from mailserver.imap.commands import copy as do_copy
 from mailserver.imap.commands import expunge as do_expunge
 from mailserver.imap.commands import fetch as do_fetch
@@ -19,11 +20,13 @@ from mailserver.imap.commands import idle as do_idle
 from mailserver.imap.commands import listing as do_list
 from mailserver.imap.commands import mailbox as do_mailbox
 from mailserver.imap.commands import nonauth as do_nonauth
+from mailserver.imap.commands import quota as do_quota
 from mailserver.imap.commands import search as do_search
 from mailserver.imap.commands import sort as do_sort
 from mailserver.imap.grammar import (
     anystate,
     append,
+    compress,
     copy,
     expunge,
     fetch,
@@ -31,6 +34,7 @@ from mailserver.imap.grammar import (
     listing,
     mailbox,
     nonauth,
+    quota,
     search,
     sort,
 )
@@ -84,6 +88,11 @@ TABLE: Mapping[str, CommandSpec] = {
     "STATUS": CommandSpec(mailbox.status, do_mailbox.status, LOGGED_IN),
     "APPEND": CommandSpec(append.append, do_append.append, LOGGED_IN, Trait.LITERAL_TO_STORE, append.append_head),
     "IDLE": CommandSpec(_nothing, do_idle.idle, LOGGED_IN),
+    "COMPRESS": CommandSpec(compress.compress, do_compress.compress, LOGGED_IN),  # RFC 4978
+    # RFC 9208
+    "GETQUOTA": CommandSpec(quota.getquota, do_quota.getquota, LOGGED_IN),
+    "GETQUOTAROOT": CommandSpec(quota.getquotaroot, do_quota.getquotaroot, LOGGED_IN),
+    "SETQUOTA": CommandSpec(quota.setquota, do_quota.setquota, LOGGED_IN),
     # section 6.4, selected
     "CHECK": CommandSpec(_nothing, do_any.check, _OPEN),  # RFC 3501 section 6.4.1
     "CLOSE": CommandSpec(_nothing, do_mailbox.close, _OPEN),

@@ -44,6 +44,7 @@ class View:
         self.snapshot = snapshot
         self.messages: Sequence[Message] = snapshot.messages
         self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
+        self.told_recent = 0  # the last number of RECENT
         self.told = snapshot.highestmodseq  # everything up to this MODSEQ has been told
         self.ghosts = False  # some messages are gone, and that has not been told
         self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
@@ -53,6 +54,10 @@ class View:
     def is_recent(self, uid: int) -> bool:
         """Whether the message is \\Recent in this session."""
         return any(first <= uid < end for first, end in self._recent)
+
+    def first_recent(self) -> int:
+        """No UID below this is recent."""
+        return min((first for first, end in self._recent if first < end), default=1 << 32)
 
     def claim(self, first: int, snapshot: Snapshot) -> None:
         """This session was the first to be told of the UIDs from ``first`` on."""
@@ -103,6 +108,17 @@ class View:
         if low < 1 or high > count:
             raise IndexError(high)
         return range(low - 1, high)
+
+    def resolve_leniently(self, numbers: NumberSet) -> list[int]:
+        """As ``resolve``, but a sequence number that does not exist names nothing: in SEARCH it is no error to ask."""
+        if numbers.uid or numbers.saved:
+            return self.resolve(numbers)
+        count = len(self.messages)
+        found: set[int] = set()
+        for pair in numbers.ranges:
+            low, high = sorted(count if n is None else n for n in pair)
+            found.update(range(max(low, 1) - 1, min(high, count)))
+        return sorted(found)
 
     def index_of(self, uid: int) -> int | None:
         """Index of the message with this UID."""

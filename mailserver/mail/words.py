@@ -14,7 +14,7 @@ from functools import lru_cache
 from mailserver.mail import encodings
 
 # RFC 2047 section 2: encoded-word = "=?" charset "?" encoding "?" encoded-text "?="; spaces within are common mistakes.
-_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([QqBb])\?([^?\r\n]*)\?=")
+_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([QqBb])\?([^?\n]*)\?=")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])|\r?\n\Z")
 
 # Codecs of Python that are no charsets, or take much time or memory for a small text.

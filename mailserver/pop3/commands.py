@@ -60,6 +60,7 @@ def retrieve(session: Session, number: int) -> None:
         else:
             session.conn.send(b"+OK %d octets\r\n" % file.size)
             _send(session, stream.stuffed(file.chunks()))
+    session.maildrop.retrieve(number)
     metrics.POP3_RETRIEVED.inc()
 
 
@@ -120,9 +121,7 @@ def leave(session: Session, _: None) -> None:
         session.ok("POP3 server signing off")
         return
     drop = session.maildrop
-    if not session.context.options.delete_on_quit:
-        drop.reset()
-    count = drop.update()
+    count = drop.update(delete=session.context.options.delete_on_quit)
     drop.close()  # before the answer: the client may come back at once
     if count:
         metrics.POP3_DELETED.inc(count)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mailserver.pop3.errors import Refused
 from mailserver.store.account import Account
 from mailserver.store.content import MessageFile
+from mailserver.store.mailbox import FlagOp
+from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message
 
 
@@ -40,6 +42,7 @@ class Maildrop:
             for number, ((message, uidl), size) in enumerate(zip(entries, sizes, strict=True), 1)
         ]
         self._deleted: set[int] = set()
+        self._retrieved: set[int] = set()
 
     def items(self) -> list[Item]:
         """Return the messages not marked as deleted."""
@@ -63,12 +66,23 @@ class Maildrop:
         """Mark a message as deleted."""
         self._deleted.add(self.item(number).number)
 
+    def retrieve(self, number: int) -> None:
+        """Remember that the client has this message: who looks with IMAP sees that it was read, as with Dovecot."""
+        self._retrieved.add(number)
+
     def reset(self) -> None:
         """Unmark all messages."""
         self._deleted.clear()
+        self._retrieved.clear()
 
-    def update(self) -> int:
+    def update(self, *, delete: bool = True) -> int:
         """Remove what is marked as deleted; return how many. RFC 1939 section 6: the UPDATE state."""
+        if not delete:
+            self._deleted.clear()
+        read = [self._items[number - 1].message for number in sorted(self._retrieved - self._deleted)]
+        if unseen := [message.uid for message in read if not message.flags & Flag.SEEN]:
+            self._mailbox.store_flags(unseen, FlagOp.ADD, Flag.SEEN)
+        self._retrieved.clear()
         if not self._deleted:
             return 0
         self._mailbox.expunge([self._items[number - 1].message.uid for number in sorted(self._deleted)])

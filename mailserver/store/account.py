@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserver.store import names, special, subscriptions, uidvalidity
@@ -23,12 +23,17 @@ from mailserver.store.formats.maildir.filename import unique
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
+from mailserver.store.index.text import TextIndex
+from mailserver.store.indexer import Indexer
+from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import MailboxInfo
+from mailserver.store.quota import Limits, Quota
 from mailserver.store.watch import Watcher
 
 INDEX_NAME = "mailserver.sqlite"
+TEXT_NAME = "mailserver-text.sqlite"
 _KEPT_OPEN = 64  # mailboxes whose state is kept though nobody uses them
 _YOUNG_NS = 50_000_000
 _ABANDONED_SECONDS = 36 * 3600
@@ -49,7 +54,16 @@ class Account:
     """``root`` is the user's Maildir."""
 
     def __init__(
-        self, user: str, root: str, index_path: str, counters: Counters, watcher: Watcher, *, sync: bool
+        self,
+        user: str,
+        root: str,
+        index_path: str,
+        counters: Counters,
+        watcher: Watcher,
+        indexer: Indexer,
+        *,
+        sync: bool,
+        limits: Limits,
     ) -> None:
         self.user = user
         self.root = root
@@ -60,6 +74,7 @@ class Account:
         self._mailboxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
         self._recent: OrderedDict[str, Mailbox] = OrderedDict()
         self._tree: _Tree | None = None
+        self._listed: tuple[_Tree, Sequence[MailboxInfo]] | None = None
         with os_errors():
             new = not os.path.isdir(f"{root}/cur")
             if new:
@@ -68,8 +83,13 @@ class Account:
         self._lock = FileLock(f"{root}/mailserver-account.lock", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
         self._index = Index(index_path)
-        self._context = Context(self._index, counters, watcher, sync, self._new_uidvalidity)
+        self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
+        self.quota = Quota(root, limits, self._folders)
+        self._context = Context(
+            self._index, self._text, indexer, counters, watcher, self.quota, sync, self._new_uidvalidity
+        )
         weakref.finalize(self, self._index.close)
+        weakref.finalize(self, self._text.close)
         if new:
             self._found()
         else:
@@ -97,6 +117,12 @@ class Account:
     def _special_path(self) -> str:
         return f"{self.root}/{special.NAME}"
 
+    def _folders(self) -> Iterator[str]:
+        """The directories of all mailboxes."""
+        yield self.root
+        for directory in self._look().directories:
+            yield f"{self.root}/{directory}"
+
     def _path(self, name: str) -> str:
         directory = names.to_directory(name)
         return f"{self.root}/{directory}" if directory else self.root
@@ -109,7 +135,8 @@ class Account:
     def _look(self) -> _Tree:
         """The tree, listed anew when the account's directory has changed since."""
         tree = self._tree
-        mark = (_mtime(self.root), _mtime(self._subscriptions_path), _mtime(self._special_path))
+        with LANE:
+            mark = (_mtime(self.root), _mtime(self._subscriptions_path), _mtime(self._special_path))
         if tree is not None and tree.mark == mark and tree.listed > max(mark) + _YOUNG_NS:
             return tree
         listed = time.time_ns()
@@ -123,10 +150,16 @@ class Account:
         self._tree = tree
         return tree
 
-    def mailboxes(self) -> list[MailboxInfo]:
+    def mailboxes(self) -> Sequence[MailboxInfo]:
         """Every mailbox, INBOX first, then by name; levels that exist only as parents are not selectable."""
         with os_errors():
             tree = self._look()
+        listed = self._listed
+        if listed is None or listed[0] is not tree:
+            listed = self._listed = (tree, self._list(tree))
+        return listed[1]
+
+    def _list(self, tree: _Tree) -> Sequence[MailboxInfo]:
         real = {name for d in tree.directories if (name := names.from_directory(d)) is not None}
         real.add(names.INBOX)
         every = set(real)
@@ -150,7 +183,7 @@ class Account:
         name = names.check(name)
         directory = names.to_directory(name)
         path = self._path(name)
-        with os_errors():
+        with os_errors(), LANE:
             if not os.path.isdir(f"{path}/cur"):
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with self._guard:
@@ -213,6 +246,7 @@ class Account:
             if self._sync:
                 sync_path(self.root)
         self._advance(path)
+        self.quota.add(*_weight(grave))
         shutil.rmtree(grave, ignore_errors=True)  # what stays is in tmp/, where old things are cleaned away
 
     def _drop_use(self, name: str) -> None:
@@ -308,8 +342,15 @@ class Account:
             return MaildropLock(f"{self.root}/mailserver-pop3.lock")
 
     def close(self) -> None:
-        """Give the index's handle back."""
+        """Give the indexes' handles back."""
         self._index.close()
+        self._text.close()
+
+
+def _weight(folder: str) -> tuple[int, int]:
+    """What goes with a folder: octets and messages, negative."""
+    names = [f"{part}/{name}" for part in ("new", "cur") for name in os.listdir(f"{folder}/{part}")]
+    return -sum(os.stat(f"{folder}/{name}").st_size for name in names), -len(names)
 
 
 def sweep(root: str, now: float | None = None) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
+from mailserver.store.index.text import TextIndex
+from mailserver.store.indexer import Indexer
+from mailserver.store.quota import Quota
 from mailserver.store.watch import Watcher
 
 
@@ -15,8 +18,11 @@ class Context:
     """Handed by an account to each of its mailboxes."""
 
     index: Index
+    text: TextIndex
+    indexer: Indexer
     counters: Counters
     watcher: Watcher
+    quota: Quota
     sync: bool  # durability strict: fsync before a promise
     new_uidvalidity: Callable[[], int]
     max_keywords: int = 500  # per mailbox; a client that makes one per message must not grow every file name table

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mailserver.mail import headers
 from mailserver.store.index.db import Index
 from mailserver.store.model.message import Message
 
 Make = Callable[[bytes], bytes]
+Read = Callable[[Sequence[Message]], list[bytes | None]]
+HEADER = "header.1"  # the message's header as it is, with its empty line
 _BUDGET = 24 << 20  # octets of values that one mailbox keeps in memory; beyond it the oldest kind starts anew
 _BATCH = 20  # messages read together
 
@@ -30,7 +33,7 @@ class Facts:
         kind: str,
         messages: Sequence[Message],
         make: Make,
-        read: Callable[[Sequence[Message]], list[bytes | None]],
+        read: Read,
     ) -> list[bytes | None]:
         """The value of each message; None for one that is gone."""
         known = self._kinds.get(kind, {})
@@ -45,12 +48,24 @@ class Facts:
         self._keep(kind, fresh)
         return [value if value is not None else fresh.get(m.uid) for m, value in zip(messages, found, strict=True)]
 
+    def of_header(self, kind: str, messages: Sequence[Message], make: Make, read: Read) -> list[bytes | None]:
+        """The same for a value made from the header alone; kept in memory only, the header being in the index."""
+        known = self._kinds.get(kind, {})
+        found = [known.get(m.uid) for m in messages]
+        if None not in found:
+            return found
+        missing = [m for m, value in zip(messages, found, strict=True) if value is None]
+        sources = self.get(HEADER, missing, make_header, read)
+        fresh = {int(m.uid): make(h) for m, h in zip(missing, sources, strict=True) if h is not None}
+        self._keep(kind, fresh)
+        return [value if value is not None else fresh.get(m.uid) for m, value in zip(messages, found, strict=True)]
+
     def _make(
         self,
         kind: str,
         messages: Sequence[Message],
         make: Make,
-        read: Callable[[Sequence[Message]], list[bytes | None]],
+        read: Read,
     ) -> dict[int, bytes]:
         octets = read(messages)
         made = {int(m.uid): make(data) for m, data in zip(messages, octets, strict=True) if data is not None}
@@ -74,3 +89,8 @@ class Facts:
             if gone:
                 self._octets -= sum(len(known[uid]) for uid in gone)
                 self._kinds[kind] = {uid: value for uid, value in known.items() if uid not in gone}
+
+
+def make_header(message: bytes) -> bytes:
+    """The header with its empty line."""
+    return message[: headers.end_of(message)]

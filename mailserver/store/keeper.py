@@ -482,6 +482,5 @@ def _positions(letters: str) -> list[int]:
 
 def suffix_for(flags: int, words: frozenset[str], table: tuple[str, ...], file: str = "cur/") -> str:
     """The part of a file name from ``:`` on; letters of unknown meaning in ``file`` stay."""
-    positions = [i for i, word in enumerate(table) if word in words] if words else []
-    other = filename.parse(file).other if ":2," in file else ""
-    return filename.suffix(flags, positions, other)
+    positions = tuple([i for i, word in enumerate(table) if word in words]) if words else ()
+    return filename.suffix(flags, positions, filename.parse_info(file.partition(":")[2])[2])

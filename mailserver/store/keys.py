@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from mailserver.mail import address, dates, headers, subject, text, words
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import Message
-from mailserver.store.search import HEADER_FACT, make_header
 
 _MESSAGE_ID = re.compile(rb"<[^<>\s]+>")
 
@@ -51,24 +50,22 @@ class Keys:
         """The base subject, and whether this is a reply or forward."""
         return subject.base(words.decode(headers.unfold(self.field(b"subject"))))
 
-    # RFC 5256 section 3: "the mailbox of the first address"
+    # RFC 5256 section 3: "the [IMAP] addr-mailbox of the first "From" address"; of a group that is its name
     def mailbox_of(self, name: bytes) -> str:
         """The local part of the first address of a field, casemapped."""
-        for found in address.parse(self.field(name)):
-            if found.mailbox:
-                return text.fold(found.mailbox.decode("utf-8", "replace"))
-        return ""
+        first = address.parse(self.field(name))[:1]
+        return text.fold(words.to_text(first[0].mailbox or b"")) if first else ""
 
     # RFC 5957 section 3: the display name of the first address, else mailbox@host
     def display_of(self, name: bytes) -> str:
         """What a person sees of the first address of a field, casemapped."""
-        for found in address.parse(self.field(name)):
-            if found.name:
-                return text.fold(words.decode(found.name))
-            if found.mailbox:
-                host = b"@" + found.host if found.host else b""
-                return text.fold((found.mailbox + host).decode("utf-8", "replace"))
-        return ""
+        first = address.parse(self.field(name))[:1]
+        if not first:
+            return ""
+        if first[0].name:
+            return text.fold(words.decode(first[0].name))
+        host = b"@" + first[0].host if first[0].host else b""
+        return text.fold(words.to_text((first[0].mailbox or b"") + host))
 
     # RFC 5256 section 3: REFERENCES; without References the first id in In-Reply-To
     def references(self) -> list[bytes]:
@@ -84,5 +81,5 @@ class Keys:
 
 def of(mailbox: Mailbox, messages: Sequence[Message]) -> list[Keys]:
     """The keys of these messages; one that is gone has an empty header."""
-    found = mailbox.facts(HEADER_FACT, messages, make_header)
+    found = mailbox.headers(messages)
     return [Keys(m, header or b"") for m, header in zip(messages, found, strict=True)]

@@ -9,29 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from mailserver.store import state as states
-from mailserver.store.changes import Subscription, Wake
-from mailserver.store.content import MessageFile
-from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
-from mailserver.store.facts import Facts
 from mailserver.store.formats.maildir import filename, uidlist
-from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.index.db import keyword_set
-from mailserver.store.keeper import Keeper, suffix_for
+from mailserver.store.keeper import suffix_for
 from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
+from mailserver.store.reader import Reader
+from mailserver.store.source import Append as Append
 from mailserver.store.source import Source
 
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
-_LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
 
 
 class FlagOp(Enum):
@@ -41,15 +37,13 @@ class FlagOp(Enum):
     REMOVE = "remove"
     REPLACE = "replace"
 
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """A message to append, with its flags and date (seconds since 1970; None: now)."""
-
-    incoming: Incoming
-    flags: int = 0
-    keywords: frozenset[str] = frozenset()
-    internaldate: int | None = None
+    def applied(self, m: Message, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
+        """What a message has after it."""
+        if self is FlagOp.ADD:
+            return m.flags | flags, m.keywords | words
+        if self is FlagOp.REMOVE:
+            return m.flags & ~flags, m.keywords - words
+        return flags, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,165 +54,8 @@ class StoreResult:
     modified: list[Uid]
 
 
-class Mailbox:
-    """``name`` is what clients call it."""
-
-    def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
-        self.name = name
-        self._gone = False
-        self._context = context
-        self.folder = MaildirFolder(path, sync=context.sync)
-        self.keeper = Keeper(context, directory, self.folder)
-        self._facts = Facts(context.index, directory)
-        self._facts_generation = 0
-
-    @property
-    def gone(self) -> bool:
-        """Whether it was deleted or renamed: whoever has it open must let go."""
-        return self._gone or self.keeper.replaced
-
-    def let_go(self) -> None:
-        """It is gone: wake whoever waits for news of it."""
-        self._gone = True
-        self.keeper.subscribers.wake()
-
-    # -- reading
-
-    def snapshot(self) -> Snapshot:
-        """The mailbox as it is; without a system call when nothing happened."""
-        return self.keeper.current() or self._load(look=False)
-
-    def poll(self) -> Snapshot:
-        """As ``snapshot``, and now and then looks whether another program touched the directories."""
-        snapshot = self.keeper.current()
-        if snapshot is not None:
-            with os_errors():
-                if not self.keeper.changed_outside(_LOOK_SECONDS):
-                    return snapshot
-        return self._load(look=False)
-
-    def rescan(self) -> Snapshot:
-        """As ``snapshot``, but looks at the directories in any case: for SELECT, STATUS and a POP3 login."""
-        with os_errors():
-            return (None if self.gone else self.keeper.certain()) or self._load(look=True)
-
-    def _load(self, *, look: bool) -> Snapshot:
-        with self._locked():
-            return self.keeper.load(look=look).snapshot
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if self.gone:
-            raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        with os_errors(), self.keeper.lock.hold():
-            if self.gone:  # while we waited
-                raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-            yield
-
-    def open(self, message: Message) -> MessageFile:
-        """Open its octets; StoreError EXPUNGED when it is gone."""
-        with os_errors():
-            fd = self._open(message)
-            try:
-                return MessageFile(fd, message.vsize)
-            except BaseException:
-                os.close(fd)
-                raise
-
-    def _open(self, message: Message) -> int:
-        try:
-            return os.open(f"{self.folder.path}/{message.file}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass
-        for _ in range(3):  # another session or program renamed it: find its new name
-            with self._locked():
-                messages = self.keeper.load(look=True).snapshot.messages
-                i = states.position(messages, message.uid)
-                if i == len(messages) or messages[i].uid != message.uid:
-                    break
-                with contextlib.suppress(FileNotFoundError):
-                    return os.open(f"{self.folder.path}/{messages[i].file}", os.O_RDONLY | os.O_CLOEXEC)
-        raise StoreError(Kind.EXPUNGED, "the message has been expunged")
-
-    def read(self, message: Message) -> bytes:
-        """All octets of a message."""
-        with self.open(message) as f:
-            return f.read()
-
-    def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
-        """All octets of several messages, None for one that is gone; quicker than one by one."""
-        result: list[bytes | None] = []
-        with LANE:
-            for m in messages:
-                data = None
-                with contextlib.suppress(OSError):
-                    fd = os.open(f"{self.folder.path}/{m.file}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        if m.vsize == m.size:
-                            data = os.read(fd, m.size + 1)
-                    finally:
-                        os.close(fd)
-                result.append(data if data is not None and len(data) == m.size else None)
-        for i, m in enumerate(messages):
-            if result[i] is None:
-                with contextlib.suppress(StoreError):
-                    result[i] = self.read(m)
-        return result
-
-    def sizes(self, messages: Sequence[Message]) -> list[int]:
-        """RFC822.SIZE of each; found by reading where nobody knows it yet, and remembered. 0 for one that is gone."""
-        unknown = [m for m in messages if m.vsize < 0]
-        if not unknown:
-            return [m.vsize for m in messages]
-        found: dict[int, Message] = {}
-        for m in unknown:
-            with contextlib.suppress(StoreError), self.open(m) as f:
-                found[m.uid] = Message(
-                    m.uid, m.file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, f.size, m.savedate
-                )
-        with self._locked():
-            self.keeper.load()
-            self.keeper.remember_sizes(list(found.values()))
-        return [m.vsize if m.vsize >= 0 else (found[m.uid].vsize if m.uid in found else 0) for m in messages]
-
-    def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
-        """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""
-        if self._facts_generation != self.keeper.generation:
-            self._facts_generation = self.keeper.generation
-            self._facts = Facts(self._context.index, self.keeper.directory)
-        return self._facts.get(kind, messages, make, self.read_many)
-
-    def object_id(self) -> str:
-        """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
-        if self.keeper.current() is None:
-            self._load(look=False)
-        return self.keeper.uidlist.guid
-
-    def expunged_since(self, modseq: int) -> list[int] | None:
-        """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
-        return self._context.index.expunged_since(self.keeper.directory, modseq)
-
-    def uidls(self) -> list[tuple[Message, str]]:
-        """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
-        with self._locked():
-            snapshot = self.keeper.load(look=True).snapshot
-            listed = uidlist.read(self.folder.uidlist_path)
-        entries = listed.entries if listed is not None else {}
-        validity = snapshot.uidvalidity
-        ordered: list[tuple[int, int, Message, str]] = []
-        for m in snapshot.messages:
-            entry = entries.get(filename.base_of(m.file))
-            fields = entry.fields if entry is not None else ""
-            uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
-            if fields and entry is not None:
-                uidl = entry.value("P") or uidl
-                number = entry.value("O") or ""
-                place = int(number) if number.isdigit() else place
-            ordered.append((place, m.uid, m, uidl))
-        ordered.sort(key=lambda item: item[:2])
-        return [(m, uidl) for _, _, m, uidl in ordered]
-
-    # -- writing
+class Mailbox(Reader):
+    """A mailbox that can be changed; what can be asked of it is in `Reader`."""
 
     def receive(self) -> Incoming:
         """Begin to write a message into this mailbox's ``tmp/``."""
@@ -234,10 +71,14 @@ class Mailbox:
         with os_errors():
             for item in items:
                 item.incoming.finish(item.internaldate)
+        octets = sum(item.incoming.size for item in items)
+        self._context.quota.check(octets, len(items))
         with self._locked():
             self.keeper.load()
             snapshot, added = self._add([Source.of(item) for item in items], keep=keep)
+            self._context.quota.add(octets, len(items))
         self._sync_or_undo(added)
+        self.index_soon()
         return snapshot, [m.uid for m in added]
 
     def link(self, incoming: Incoming, flags: int = 0, keywords: frozenset[str] = frozenset()) -> Uid:
@@ -327,7 +168,7 @@ class Mailbox:
                 if unchanged_since is not None and m.modseq > unchanged_since:
                     modified.append(m.uid)
                     continue
-                new_flags, words = _applied(m, op, flags, given)
+                new_flags, words = op.applied(m, flags, given)
                 if new_flags != m.flags or words != m.keywords:
                     pending.append((m, new_flags, words))
             for start in range(0, len(pending), _BATCH):
@@ -366,19 +207,25 @@ class Mailbox:
         Returns the UIDs that this call removed.
         """
         with self._locked():
-            snapshot = self.keeper.load().snapshot
-            doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
-            if deleted:
-                doomed = [m for m in doomed if m.flags & Flag.DELETED]
-            if not doomed:
-                return snapshot, []
-            self._unlink(doomed)
-            modseq = states.next_modseq(snapshot.highestmodseq)
-            gone = [m.uid for m in doomed]
-            self._facts.forget(gone)
-            snapshot = self.keeper.commit(gone=gone, modseq=modseq)
-            self.keeper.trim_uidlist()
-            return snapshot, gone
+            snapshot, gone = self._expunge(uids, deleted)
+        self.forget_texts(gone)
+        return snapshot, gone
+
+    def _expunge(self, uids: Iterable[int] | None, deleted: bool) -> tuple[Snapshot, list[Uid]]:
+        snapshot = self.keeper.load().snapshot
+        doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
+        if deleted:
+            doomed = [m for m in doomed if m.flags & Flag.DELETED]
+        if not doomed:
+            return snapshot, []
+        self._unlink(doomed)
+        modseq = states.next_modseq(snapshot.highestmodseq)
+        gone = [m.uid for m in doomed]
+        self._facts.forget(gone)
+        snapshot = self.keeper.commit(gone=gone, modseq=modseq)
+        self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
+        self.keeper.trim_uidlist()
+        return snapshot, gone
 
     def _unlink(self, doomed: Sequence[Message]) -> None:
         for start in range(0, len(doomed), _BATCH):
@@ -425,6 +272,7 @@ class Mailbox:
         """
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
+            target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_or_undo(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
@@ -439,6 +287,8 @@ class Mailbox:
             if target is self:
                 snapshot = self.keeper.state.snapshot
         target._sync_added(added)
+        self.forget_texts([m.uid for m in messages])
+        target.index_soon()
         with os_errors():
             for part in sorted({m.file[:3] for m in messages}):
                 self.folder.sync_directory(part)
@@ -453,6 +303,8 @@ class Mailbox:
             if every and len(messages) < len(uids):
                 raise StoreError(Kind.EXPUNGED, "some of the messages no longer exist")
             target.keeper.load()
+            if keep:
+                target._context.quota.check(sum(m.size for m in messages), len(messages))
             try:
                 return messages, target._add([self._source(m) for m in messages], keep=keep)
             except FileNotFoundError:
@@ -464,28 +316,6 @@ class Mailbox:
         path = f"{self.folder.path}/{m.file}"
         sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
         return Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
-
-    # -- news
-
-    def subscribe_changes(self, wake: Wake) -> Subscription:
-        """Have ``wake`` called after a change by anybody: this process, another one, another program."""
-        with os_errors():
-            self._context.watcher.add(self.folder.path, self.keeper.look)
-        number = self.keeper.subscribers.add(wake)
-
-        def end() -> None:
-            self.keeper.subscribers.remove(number)
-            self._context.watcher.remove(self.folder.path, self.keeper.look)
-
-        return Subscription(end)
-
-
-def _applied(m: Message, op: FlagOp, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
-    if op is FlagOp.ADD:
-        return m.flags | flags, m.keywords | words
-    if op is FlagOp.REMOVE:
-        return m.flags & ~flags, m.keywords - words
-    return flags, words
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ plugin writes and reads.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mailserver.mail import mutf7
 from mailserver.store.errors import Kind, StoreError
@@ -28,6 +29,7 @@ def canonical(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def check(name: str) -> str:
     """The canonical name if it can be stored; StoreError BAD_NAME says why not."""
     name = canonical(name)
@@ -51,6 +53,7 @@ def check(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=4096)
 def to_directory(name: str) -> str:
     """``A/B`` -> ``.A.B``; INBOX -> the empty string (the top itself)."""
     name = canonical(name)
@@ -59,6 +62,7 @@ def to_directory(name: str) -> str:
     return "".join("." + _level_to_disk(level) for level in name.split(SEPARATOR))
 
 
+@lru_cache(maxsize=4096)
 def from_directory(directory: str) -> str | None:
     """``.A.B`` -> ``A/B``; None for a directory whose name is no mailbox name."""
     levels = directory[1:].split(".")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mailserver.store.mailbox import Append
+from mailserver.store.formats.maildir.incoming import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A message to append, with its flags and date (seconds since 1970; None: now)."""
+
+    incoming: Incoming
+    flags: int = 0
+    keywords: frozenset[str] = frozenset()
+    internaldate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,20 @@ def position(messages: Sequence[Message], uid: int) -> int:
     return bisect_left(messages, uid, key=by_uid)
 
 
+def select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
+    """The messages with these UIDs, ascending; those that do not exist are passed over."""
+    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
+    if len(wanted) > 8:
+        chosen = frozenset(wanted)
+        return [m for m in messages if m.uid in chosen]
+    found = []
+    for uid in sorted(wanted):
+        i = position(messages, uid)
+        if i < len(messages) and messages[i].uid == uid:
+            found.append(messages[i])
+    return found
+
+
 def replaced(
     messages: Sequence[Message], changed: Mapping[int, Message], gone: Iterable[int], added: Sequence[Message]
 ) -> list[Message]:
@@ -109,17 +123,3 @@ def replaced(
                 result[i] = message
     result.extend(added)
     return result
-
-
-def select(messages: Sequence[Message], uids: Iterable[int]) -> list[Message]:
-    """Those of the messages that have one of the UIDs, ascending."""
-    wanted = uids if isinstance(uids, set | frozenset | range) else list(uids)
-    if len(wanted) > 8:
-        chosen = frozenset(wanted)
-        return [m for m in messages if m.uid in chosen]
-    found = []
-    for uid in sorted(wanted):
-        i = position(messages, uid)
-        if i < len(messages) and messages[i].uid == uid:
-            found.append(messages[i])
-    return found

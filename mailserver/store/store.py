@@ -7,10 +7,13 @@ import re
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 
 from mailserver.store.account import INDEX_NAME, Account
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.indexer import Indexer
+from mailserver.store.quota import Limits
 from mailserver.store.watch import Watcher
 
 _BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
@@ -20,18 +23,27 @@ _KEPT_OPEN = 256  # accounts whose state is kept though nobody is logged in
 class Store:
     """Made once per process, after forking. Thread-safe."""
 
-    def __init__(self, mailbox_path: str, *, index_path: str = "", durability: str = "strict") -> None:
+    def __init__(
+        self,
+        mailbox_path: str,
+        *,
+        index_path: str = "",
+        durability: str = "strict",
+        limits: Callable[[str], Limits] | None = None,
+    ) -> None:
         """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
 
         ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
-        ``relaxed`` (no fsync).
+        ``relaxed`` (no fsync). ``limits`` says what a user may hold.
         """
         has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
         self._template = mailbox_path if has_user else mailbox_path.rstrip("/") + "/{user}"
         self._index_path = index_path
         self._sync = durability == "strict"
+        self._limits = limits or (lambda user: Limits())
         self._counters = Counters(self._template.partition("{")[0])
         self._watcher = Watcher()
+        self._indexer = Indexer()
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -74,11 +86,21 @@ class Store:
             index = f"{self._index_path}/{user}/{INDEX_NAME}"
         else:
             index = f"{root}/{INDEX_NAME}"
-        return Account(user, root, index, self._counters, self._watcher, sync=self._sync)
+        return Account(
+            user,
+            root,
+            index,
+            self._counters,
+            self._watcher,
+            self._indexer,
+            sync=self._sync,
+            limits=self._limits(user),
+        )
 
     def close(self) -> None:
         """Stop watching and close every index. Sessions must have ended."""
         self._watcher.close()
+        self._indexer.close()
         with self._guard:
             accounts = list(self._accounts.values())
             self._recent.clear()

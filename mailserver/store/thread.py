@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mailserver.mail import text
 from mailserver.store.keys import Keys
 
 
@@ -57,7 +58,7 @@ def _node(index: int, keys: Keys) -> Node:
     node = Node(index)
     node.date = keys.sent()
     subject, node.reply = keys.base_subject()
-    node.subject = subject.casefold()
+    node.subject = text.fold(subject)
     return node
 
 

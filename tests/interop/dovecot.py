@@ -1,10 +1,10 @@
 """A Dovecot of its own for a test: started in a temporary directory on free loopback ports, stopped at the end.
 
-    with Dovecot(tmp_path) as d:
+    with Dovecot() as d:
         imaplib.IMAP4("127.0.0.1", d.imap_port).login("user1", "pass")
 
-``d.mail_root / "user1"`` is that user's Maildir. Dovecot gives the mail its own user, hence it must be started by root;
-``available()`` says whether a test can use it.
+``d.mail_root / "user1"`` is that user's Maildir. Dovecot gives the mail its own user, hence it must be started by
+root; without it the test fails.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+
+import pytest
 
 _PROGRAM = "/usr/sbin/dovecot"
 
@@ -82,12 +85,19 @@ def version() -> str:
 
 
 class Dovecot:
-    """A running Dovecot; ``users`` all have the password ``pass``, ``extra`` is further configuration."""
+    """A running Dovecot; ``users`` all have the password ``pass``, ``extra`` is further configuration.
+
+    Without a ``directory`` it makes one of its own, which goes with it. pytest's does not serve: it is closed to other
+    users again whenever a pytest starts, and its path is too long for sockets.
+    """
 
     password = "pass"
 
-    def __init__(self, directory: Path, users: tuple[str, ...] = ("user1", "user2"), extra: str = "") -> None:
-        self.base = directory / "dovecot"
+    def __init__(
+        self, directory: Path | None = None, users: tuple[str, ...] = ("user1", "user2"), extra: str = ""
+    ) -> None:
+        self._own = directory is None
+        self.base = directory / "dovecot" if directory else Path(tempfile.mkdtemp(prefix="dovecot"))
         self.users = users
         self.mail_root = self.base / "mail"
         self.imap_port = 0
@@ -96,6 +106,8 @@ class Dovecot:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Dovecot:
+        if reason := available():
+            pytest.fail(f"{reason}; leave tests/interop out (make test), or see to it")
         self._prepare()
         for _ in range(5):  # a port that was free may be taken by others before Dovecot binds it
             self.imap_port, self.pop3_port = _free_ports(2)
@@ -107,6 +119,8 @@ class Dovecot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._own:
+            shutil.rmtree(self.base, ignore_errors=True)
 
     def log(self) -> str:
         """Return what it has logged so far."""
@@ -151,9 +165,8 @@ class Dovecot:
         (self.base / "users").write_text("".join(f"{user}:{{PLAIN}}{self.password}::::::\n" for user in self.users))
         shutil.chown(self.mail_root, "mail", "mail")
         shutil.chown(self.base / "home", "mail", "mail")
-        for path in (self.base, *self.base.parents):  # pytest makes its directories private to root
-            if path.stat().st_uid == os.getuid() and not path.stat().st_mode & 0o001:
-                path.chmod(path.stat().st_mode | 0o001)
+        if self._own:
+            self.base.chmod(0o755)
 
     def _start(self) -> bool:
         config = self.base / "dovecot.conf"

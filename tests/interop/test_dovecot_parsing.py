@@ -10,7 +10,6 @@ import random
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +17,15 @@ from mailserver.imap.responses.bodystructure import body, bodystructure
 from mailserver.imap.responses.envelope import envelope
 from mailserver.mail import headers, structure
 from mailserver.mail.lines import to_crlf
-from tests.interop.dovecot import Dovecot, available
+from tests.interop.dovecot import Dovecot
 from tests.messages import corpus, mutated
-
-pytestmark = pytest.mark.skipif(bool(available()), reason=available() or "Dovecot is there")
 
 _COUNT = int(os.environ.get("FUZZ_N", "200"))
 
 
 @pytest.fixture(scope="module")
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    with Dovecot(tmp_path_factory.mktemp("d")) as running:
+def dovecot() -> Iterator[Dovecot]:
+    with Dovecot() as running:
         yield running
 
 
@@ -152,8 +149,8 @@ def _known(difference: str) -> bool:
     return dovecot.replace("  Dovecot ", "").lower() == ours.replace("  ours    ", "").lower()
 
 
-def test_stops(tmp_path: Path) -> None:
-    with Dovecot(tmp_path) as running:
+def test_stops() -> None:
+    with Dovecot() as running:
         assert (running.mail_root).is_dir()
         port = running.imap_port
     with pytest.raises(OSError, match="refused"):

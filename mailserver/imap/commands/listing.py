@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mailserver.imap import capabilities
 from mailserver.imap.commands.mailbox import status_line
 from mailserver.imap.grammar.listing import List, Lsub
 from mailserver.imap.responses.status import Completion, ok
@@ -31,7 +32,8 @@ def listing(session: Session, args: List) -> Completion:
     matches = matcher(session, args.reference, args.patterns)
     infos = session.user_account().mailboxes()
     if not args.extended:
-        session.write_many([_line(session, info.name, _basic(info)) for info in infos if matches(info.name)])
+        utf8 = session.utf8
+        session.write_many([_basic_line(info, utf8) for info in infos if matches(info.name)])
         return ok("LIST completed")
     for entry in _select(session, args, infos, matches):
         session.write(_line(session, entry.name, entry.attributes(args), entry.below))
@@ -100,6 +102,12 @@ def _basic(info: MailboxInfo) -> list[str]:
     if info.special_use and info.selectable:
         words.append(info.special_use)
     return words
+
+
+@lru_cache(maxsize=4096)
+def _basic_line(info: MailboxInfo, utf8: bool) -> bytes:
+    name = capabilities.mailbox_name(info.name, utf8=utf8)
+    return b"* LIST (" + " ".join(_basic(info)).encode() + b') "/" ' + name + b"\r\n"
 
 
 def _line(session: Session, name: str, words: Sequence[str], below: bool = False) -> bytes:

@@ -61,7 +61,8 @@ def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
     messages = snapshot.messages
     lines = [b"* %d EXISTS\r\n" % len(messages)]
     if "IMAP4REV2" not in session.enabled:
-        lines.append(b"* %d RECENT\r\n" % view.recent_count())
+        view.told_recent = view.recent_count()
+        lines.append(b"* %d RECENT\r\n" % view.told_recent)
         unseen = next((i for i, m in enumerate(messages, 1) if not m.flags & Flag.SEEN), 0)
         if unseen:
             # RFC 3501 section 7.1: UNSEEN
@@ -226,7 +227,7 @@ _NUMBERS: dict[str, Callable[[Mailbox, Snapshot], int]] = {
     "RECENT": lambda mailbox, s: len(s.messages) - position(s.messages, s.first_recent),
     "UIDNEXT": lambda mailbox, s: s.uidnext,
     "UIDVALIDITY": lambda mailbox, s: s.uidvalidity,
-    "UNSEEN": lambda mailbox, s: sum([not m.flags & Flag.SEEN for m in s.messages]),
+    "UNSEEN": lambda mailbox, s: mailbox.unseen(s),
     "DELETED": lambda mailbox, s: len(_deleted(s)),
     "SIZE": lambda mailbox, s: sum(mailbox.sizes(s.messages)),  # RFC 8438 section 2
     "HIGHESTMODSEQ": lambda mailbox, s: s.highestmodseq,  # RFC 7162 section 3.1.7

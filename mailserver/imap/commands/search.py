@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.commands.numbers import indexes
 from mailserver.imap.grammar.search import Search
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
@@ -26,7 +25,7 @@ def search(session: Session, args: Search) -> Completion:
     view = session.selected()
     began = time.perf_counter()
     session.names_numbers = has_numbers(args.criteria.key)
-    resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
+    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
     found = store_search.search(view.mailbox, view.messages, args.criteria.key, resolver)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
     if args.criteria.modseq:

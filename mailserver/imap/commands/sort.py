@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.commands.numbers import indexes
 from mailserver.imap.commands.search import extended, has_numbers, highest
 from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.sort import Sort, Thread
@@ -26,7 +25,7 @@ _FLAT = 200  # levels of a thread written as parentheses; clients overflow befor
 
 
 def _find(view: View, key: Criterion) -> list[int]:
-    resolver = store_search.Resolver(lambda numbers: indexes(view, numbers), view.is_recent)
+    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
     return store_search.search(view.mailbox, view.messages, key, resolver)
 
 

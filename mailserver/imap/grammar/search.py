@@ -255,16 +255,16 @@ class _Keys:
         return ModifiedSince(number(c, "a modification sequence", MAX_NUMBER64))
 
 
-def _header(name: str) -> Callable[[_Keys], Criterion]:
-    return lambda keys: keys.text(Field.HEADER, name)
+def _addresses(name: str) -> Callable[[_Keys], Criterion]:
+    return lambda keys: keys.text(Field.ADDRESSES, name)
 
 
 _READERS: dict[bytes, Callable[[_Keys], Criterion]] = {
-    b"BCC": _header("bcc"),
-    b"CC": _header("cc"),
-    b"FROM": _header("from"),
-    b"SUBJECT": _header("subject"),
-    b"TO": _header("to"),
+    b"BCC": _addresses("bcc"),
+    b"CC": _addresses("cc"),
+    b"FROM": _addresses("from"),
+    b"SUBJECT": lambda keys: keys.text(Field.HEADER, "subject"),
+    b"TO": _addresses("to"),
     b"BODY": lambda keys: keys.text(Field.BODY),
     b"TEXT": lambda keys: keys.text(Field.TEXT),
     b"HEADER": _Keys.header,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mailserver.store.model.flags import SYSTEM_FLAGS
 from mailserver.store.model.message import Message
@@ -34,6 +35,15 @@ def flag_list(message: Message, recent: bool) -> bytes:
     if recent:
         return b"(" + words + b" \\Recent)" if words else b"(\\Recent)"
     return b"(" + words + b")"
+
+
+@lru_cache(maxsize=8192)
+def flags_item(flags: int, keywords: frozenset[str], recent: bool) -> bytes:
+    """``FLAGS (...)`` as FETCH says it; remembered, for a mailbox has few different ones."""
+    words = flag_words(flags, keywords)
+    if recent:
+        words += b" \\Recent" if words else b"\\Recent"
+    return b"FLAGS (" + words + b")"
 
 
 # RFC 9051 section 7.3.5: FLAGS response ; section 7.1: PERMANENTFLAGS

@@ -18,6 +18,7 @@ class Field(Enum):
     BODY = "body"  # the body of the message, not its header
     TEXT = "text"  # header and body
     HEADER = "header"  # the named header field
+    ADDRESSES = "addresses"  # the named header field, as ENVELOPE shows its addresses
 
 
 class DateOf(Enum):
@@ -62,7 +63,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A substring, already decoded to text. ``header`` is the field's name when ``field`` is HEADER."""
+    """A substring, already decoded to text. ``header`` is the field's name when ``field`` is HEADER or ADDRESSES."""
 
     field: Field
     needle: str

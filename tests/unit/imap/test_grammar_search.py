@@ -48,11 +48,11 @@ KEYS = [
     (b"OLD", Not(Recent())),
     (b"RECENT", Recent()),
     (b"SAVEDATESUPPORTED", All()),
-    (b"BCC x", Text(Field.HEADER, "x", "bcc")),
-    (b'CC "x y"', Text(Field.HEADER, "x y", "cc")),
-    (b"FROM {3}\r\na\r\n", Text(Field.HEADER, "a\r\n", "from")),
+    (b"BCC x", Text(Field.ADDRESSES, "x", "bcc")),
+    (b'CC "x y"', Text(Field.ADDRESSES, "x y", "cc")),
+    (b"FROM {3}\r\na\r\n", Text(Field.ADDRESSES, "a\r\n", "from")),
     (b'SUBJECT ""', Text(Field.HEADER, "", "subject")),
-    (b"TO x", Text(Field.HEADER, "x", "to")),
+    (b"TO x", Text(Field.ADDRESSES, "x", "to")),
     (b"BODY x", Text(Field.BODY, "x")),
     (b"TEXT x", Text(Field.TEXT, "x")),
     (b"HEADER Message-ID <a@b>", Text(Field.HEADER, "<a@b>", "message-id")),
@@ -87,8 +87,8 @@ KEYS = [
         And(
             (
                 Or(
-                    Text(Field.HEADER, "x", "from"),
-                    Or(Text(Field.HEADER, "x", "subject"), Text(Field.HEADER, "x", "to")),
+                    Text(Field.ADDRESSES, "x", "from"),
+                    Or(Text(Field.HEADER, "x", "subject"), Text(Field.ADDRESSES, "x", "to")),
                 ),
                 Not(HasFlag(Flag.DELETED)),
             )

@@ -123,5 +123,46 @@ def test_search_text() -> None:
     assert "grüße" in text.body_text(message)
     assert "ä" not in text.body_text(message)
     assert "hidden" not in text.whole_text(message)
-    assert text.fold("GRÜSSE") == text.fold("grüße")
+    assert "image/png" in text.whole_text(message)
+    assert "image/png" not in text.body_text(message)
     assert text.header_values(message, b"subject") == ["ä"]
+
+
+def test_search_text_without_mime_version() -> None:
+    assert text.body_text(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A4") == "ä"
+    assert text.body_text(b"Content-Type: image/png\r\n\r\nx") == ""
+    assert text.body_text(b"MIME-Version: 1.0\r\nContent-Type: message/delivery-status\r\n\r\nx") == "x"
+
+
+@pytest.mark.parametrize(
+    ("needle", "haystack", "found"),
+    [
+        ("grÜSSE", "GRüßE", False),  # RFC 5051 section 2: a simple mapping leaves ß as it is
+        ("ö", "SCHÖN", True),
+        ("o", "schön", True),  # decomposed: o and its dots
+        ("ö", "schon", False),
+        ("о", "МОСКВА", True),
+        ("ı", "i", True),
+        ("ſ", "S", True),
+        ("fi", "ﬁ", False),  # titlecase comes first, and has none; then f and i are small letters
+        ("한", "한국", True),
+        ("k", "\u212a", True),
+    ],
+)
+def test_casemap(needle: str, haystack: str, found: bool) -> None:
+    assert (text.fold(needle) in text.fold(haystack)) is found
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"a@b", "<a@b>"),
+        (b'"Q. x" <a@b>, =?utf-8?q?=C3=A4?= <c@d>', '"Q. x" <a@b>, ä <c@d>'),
+        (b"a@b (John Doe)", "John Doe <a@b>"),
+        (b"g: a@b, c@d;", "g: <a@b>, <c@d>;"),
+        (b"empty:;", "empty:;"),
+        (b"word", "<word@MISSING_DOMAIN>"),
+    ],
+)
+def test_address_values(value: bytes, expected: str) -> None:
+    assert text.address_values(b"From: " + value + b"\r\n\r\n", b"from") == [expected]

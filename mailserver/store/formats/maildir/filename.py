@@ -11,8 +11,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailserver.store.model.flags import Flag
 
@@ -56,10 +56,16 @@ def base_of(file: str) -> str:
 
 
 def parse(file: str) -> Parsed:
-    """Take ``cur/...`` or ``new/...`` apart; flags in ``new/`` do not count."""
+    """Take ``cur/...`` or ``new/...`` apart."""
     base, _, info = file[4:].partition(":")
+    return Parsed(base, *parse_info(info))
+
+
+@lru_cache(maxsize=4096)
+def parse_info(info: str) -> tuple[int, str, str]:
+    """Flags, keyword letters and other letters of what stands behind the colon; a folder has few different ones."""
     if not info.startswith("2,"):
-        return Parsed(base, 0, "", "")
+        return 0, "", ""
     flags, letters, other = 0, "", ""
     for letter in info[2:]:
         if letter in _FLAG_BY_LETTER:
@@ -68,10 +74,11 @@ def parse(file: str) -> Parsed:
             letters += letter
         else:
             other += letter
-    return Parsed(base, flags, letters, other)
+    return flags, letters, other
 
 
-def suffix(flags: int, positions: Sequence[int], other: str = "") -> str:
+@lru_cache(maxsize=4096)
+def suffix(flags: int, positions: tuple[int, ...], other: str = "") -> str:
     """``:2,`` and the letters for these flags and keyword positions (those past ``z`` have no letter)."""
     letters = "".join(KEYWORD_LETTERS[p] for p in sorted(positions) if p < len(KEYWORD_LETTERS))
     if other:

@@ -1,0 +1,168 @@
+"""Delivery into mailboxes of this server: one message is written once, each further user gets a hard link.
+
+RFC 5321 section 4.4: final delivery puts Return-Path in front. Delivered-To is added for one user only: the file is
+shared, and others must not read there who got a blind copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+
+from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.mail.lines import to_crlf
+from mailserver.ops import metrics
+from mailserver.store.errors import Kind, StoreError, os_errors
+from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.mailbox import Append, Mailbox
+from mailserver.store.store import Store
+
+INBOX = "INBOX"
+_COPY = 1 << 20
+_SPAM = re.compile(rb"^x-spam-flag[ \t]*:[ \t]*yes\b", re.IGNORECASE | re.MULTILINE)
+
+_STATUSES = {
+    Kind.NO_QUOTA: Status(552, "5.2.2", "Mailbox full"),
+    Kind.TOO_BIG: Status(552, "5.3.4", "Message too big"),
+    Kind.BAD_NAME: Status(550, "5.1.1", "No such user"),
+    Kind.IN_USE: Status(450, "4.2.0", "Mailbox busy"),
+}
+
+
+def status_of(error: StoreError) -> Status:
+    """Return the reply to an error of the store: temporary unless trying again cannot help."""
+    known = _STATUSES.get(error.kind)
+    return known if known is not None else Status(451, "4.3.0", f"Mail storage: {error.text}")
+
+
+class LocalTarget:
+    """The mailboxes of this server. ``spam_to``: the folder for messages that carry X-Spam-Flag: YES, "" for none."""
+
+    def __init__(self, store: Callable[[], Store], *, spam_to: str = "") -> None:
+        self.store = store
+        self.spam_to = spam_to
+
+    def start(self, envelope: Envelope) -> LocalDelivery:
+        """Begin a message."""
+        return LocalDelivery(self, envelope)
+
+
+class LocalDelivery:
+    """One message on its way into mailboxes; see `mailserver.delivery.target.Delivery`."""
+
+    def __init__(self, target: LocalTarget, envelope: Envelope) -> None:
+        self._target = target
+        self._envelope = envelope
+        self._users: dict[str, list[Recipient]] = {}
+        self._failed: dict[str, Status] = {}
+        self._incoming: Incoming | None = None
+        self._inbox: Mailbox | None = None
+        self._folder = INBOX
+        self.header = b""  # as it was given to ``write``
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """All that were added."""
+        return [recipient for group in self._users.values() for recipient in group]
+
+    def recipient(self, recipient: Recipient) -> None:
+        """Add a recipient; several addresses of one user are one copy."""
+        self._users.setdefault(recipient.user, []).append(recipient)
+
+    def write(self, data: bytes) -> None:
+        """Take octets; the first are the header. Raises `Refused`."""
+        try:
+            with os_errors():
+                if self._incoming is None:
+                    self._incoming = self._begin(data)
+                self._incoming.write(data)
+        except StoreError as error:
+            raise Refused(status_of(error)) from error
+
+    def _begin(self, header: bytes) -> Incoming:
+        self.header = header
+        if self._target.spam_to and _SPAM.search(header):
+            self._folder = self._target.spam_to
+        for user in self._users:
+            try:
+                self._inbox = self._mailbox(user)
+                incoming = self._inbox.receive()
+            except StoreError as error:
+                self._failed[user] = status_of(error)
+                continue
+            incoming.write(self._trace())
+            return incoming
+        raise Refused(next(iter(self._failed.values())))
+
+    def _trace(self) -> bytes:
+        trace = f"Return-Path: <{self._envelope.sender}>\r\n"
+        if len(self._users) == 1:
+            given = {r.given or r.address for group in self._users.values() for r in group}
+            if len(given) == 1:
+                trace += f"Delivered-To: {given.pop()}\r\n"
+        return trace.encode()
+
+    def _mailbox(self, user: str) -> Mailbox:
+        account = self._target.store().account(user)
+        if self._folder != INBOX:
+            if account.exists(self._folder):
+                return account.mailbox(self._folder)
+            self._folder = INBOX
+        return account.mailbox(INBOX)
+
+    def commit(self) -> dict[Recipient, Status]:
+        """Give the message its names and UIDs; durable when it returns. See `Delivery.commit`."""
+        assert self._incoming is not None
+        single = len(self._users) == 1
+        for user in self._users:
+            if user in self._failed:
+                continue
+            try:
+                self._place(user, self._incoming, single)
+            except StoreError as error:
+                self._failed[user] = status_of(error)
+        if not self._failed:
+            self.abort()
+        metrics.DELIVERED.inc(len(self._users) - len(self._failed), result="ok")
+        if self._failed:
+            metrics.DELIVERED.inc(len(self._failed), result="failed")
+        return {r: self._failed[user] for user, group in self._users.items() if user in self._failed for r in group}
+
+    def _place(self, user: str, incoming: Incoming, single: bool) -> None:
+        if single and self._inbox is not None:
+            self._inbox.append([Append(incoming)])
+            return
+        mailbox = self._mailbox(user)
+        try:
+            mailbox.link(incoming)
+        except StoreError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EXDEV:
+                raise
+            self._copy(mailbox, incoming)
+
+    def octets(self) -> Iterator[bytes]:
+        """The message as it was given to ``write``, header first, for those for whom ``commit`` failed."""
+        assert self._incoming is not None
+        with open(self._incoming.path, "rb") as file:
+            yield self.header
+            file.seek(len(self._trace()) + len(to_crlf(self.header)))
+            while data := file.read(_COPY):
+                yield data
+
+    def _copy(self, mailbox: Mailbox, incoming: Incoming) -> None:
+        """Copy to a user whose mail lies in another file system."""
+        with os_errors(), mailbox.receive() as copy:
+            fd = os.open(incoming.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                while data := os.read(fd, _COPY):
+                    copy.write(data)
+            finally:
+                os.close(fd)
+            mailbox.append([Append(copy)])
+
+    def abort(self) -> None:
+        """Remove what was written and not placed."""
+        if self._incoming is not None:
+            self._incoming.discard()

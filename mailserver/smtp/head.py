@@ -1,0 +1,64 @@
+"""The header of a message on its way in: gathered until it is whole, checked, completed. Pure.
+
+RFC 5321 section 4.4: Received in front; an old Return-Path goes, final delivery writes its own. RFC 6409 section 8: at
+submission a missing Date and Message-ID are added. Nothing else is changed, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_HEADER = 1 << 20  # octets looked at; what is beyond passes as if it were body
+
+_END = re.compile(rb"\n\r?\n")
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_RETURN_PATH = re.compile(rb"^return-path[ \t]*:[^\n]*\n(?:[ \t]+[^\n]*\n)*", re.IGNORECASE | re.MULTILINE)
+_DATE = re.compile(rb"^(?:resent-)?date[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_TLS_REQUIRED = re.compile(rb"^tls-required[ \t]*:[ \t]*no[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What was found. ``octets``: the header as it shall be stored; ``rest``: what came behind it."""
+
+    octets: bytes
+    rest: bytes
+    hops: int
+    has_date: bool
+    has_message_id: bool
+
+
+class HeaderGatherer:
+    """Takes the pieces of a message until the header is whole."""
+
+    def __init__(self) -> None:
+        self._pieces = bytearray()
+
+    def feed(self, data: bytes) -> Header | None:
+        """Take a piece; return the header once it is whole."""
+        start = max(0, len(self._pieces) - 3)
+        self._pieces += data
+        if self._pieces[:2] == b"\r\n" or self._pieces[:1] == b"\n":
+            return self._found(0)
+        found = _END.search(self._pieces, start)
+        if found is not None:
+            return self._found(found.start() + 1)
+        return self._found(len(self._pieces)) if len(self._pieces) > MAX_HEADER else None
+
+    def end(self) -> Header:
+        """Return what there is: the message ended within its header."""
+        return self._found(len(self._pieces))
+
+    def _found(self, end: int) -> Header:
+        header, rest = bytes(self._pieces[:end]), bytes(self._pieces[end:])
+        self._pieces.clear()
+        hops = len(_RECEIVED.findall(header))
+        if b"eturn-" in header.lower():
+            header = _RETURN_PATH.sub(b"", header)
+        # A message that does not begin with a field has no header: an empty line keeps ours apart from its text.
+        if not _FIELD.match(header) and header:
+            rest, header = b"\r\n" + header + rest, b""
+        return Header(header, rest, hops, bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header)))

@@ -1,0 +1,93 @@
+"""The SMTP, submission and LMTP servers: join the connection and the session."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from typing import ClassVar
+
+from mailserver.config.schema import LmtpConfig, SmtpConfig, SubmissionConfig
+from mailserver.delivery.target import Status
+from mailserver.net.connection import Connection
+from mailserver.services import C, ProtocolServer
+from mailserver.services import Services as Services
+from mailserver.smtp import replies
+from mailserver.smtp.context import LMTP, SMTP, SUBMISSION, Flavour, SmtpContext, SmtpOptions
+from mailserver.smtp.session import Session
+
+
+class _Server(ProtocolServer[C]):
+    """What the three share."""
+
+    flavour: ClassVar[Flavour]
+
+    @functools.cached_property
+    def context(self) -> SmtpContext:
+        """What the sessions share; made at the first connection, for the store is opened after the fork."""
+        services = self.services
+        tls = services.tls if self.config.enable_ssl else None
+        return SmtpContext(
+            self.flavour,
+            services.settings.hostname,
+            services.authenticator,
+            services.router,
+            tls,
+            self.smtp_options(),
+        )
+
+    def smtp_options(self) -> SmtpOptions:
+        """Return what the settings say."""
+        config, limits = self.config, self.services.settings.limits
+        return SmtpOptions(
+            timeout=config.connection_timeout_seconds,
+            max_message_size=getattr(config, "max_message_size"),  # noqa: B009 - all three have it, their base has not
+            max_recipients=limits.max_recipients,
+            max_hops=limits.max_hops,
+            max_bad_commands=limits.max_bad_commands,
+            refuse_bare_newline=getattr(config, "bare_newline", "accept") == "refuse",
+            check_sender=getattr(config, "check_sender", self.services.settings.submission.check_sender),
+            trusted=[ipaddress.ip_network(n, strict=False) for n in getattr(config, "trusted_networks", ())],
+        )
+
+    def handle_connection(self, conn: Connection) -> None:
+        """Run a session."""
+        Session(conn, self.context).run()
+
+    def refuse(self, reason: str) -> bytes:
+        """Return the greeting of a server that has no room."""
+        return replies.encode(Status(421, "4.3.2", f"Not now: {reason}"))
+
+
+class SmtpServer(_Server[SmtpConfig]):
+    """``SmtpServer(SmtpConfig(port=0, ...))``: `start`, `stop`, or a context manager."""
+
+    protocol = "smtp"
+    section = "smtp"
+    must_log_in = False
+    flavour = SMTP
+
+    def __init__(self, config: SmtpConfig | None = None, services: Services | None = None) -> None:
+        super().__init__(config or SmtpConfig(), services)
+
+
+class SubmissionServer(_Server[SubmissionConfig]):
+    """Mail from users, after login. RFC 6409, RFC 8314."""
+
+    protocol = "submission"
+    section = "submission"
+    flavour = SUBMISSION
+
+    def __init__(self, config: SubmissionConfig | None = None, services: Services | None = None) -> None:
+        super().__init__(config or SubmissionConfig(), services)
+
+
+class LmtpServer(_Server[LmtpConfig]):
+    """Mail from a mail server beside this one. RFC 2033."""
+
+    protocol = "lmtp"
+    section = "lmtp"
+    must_log_in = False
+    flavour = LMTP
+
+    def __init__(self, config: LmtpConfig | None = None, services: Services | None = None) -> None:
+        super().__init__(config or LmtpConfig(), services)
