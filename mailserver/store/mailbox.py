@@ -27,6 +27,7 @@ from mailserver.store.reader import Reader
 from mailserver.store.source import Append as Append
 from mailserver.store.source import Source
 
+_TRIES = 20  # to change a message that another program renames all the time
 _BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
 
 
@@ -156,31 +157,48 @@ class Mailbox(Reader):
         unchanged_since: int | None = None,
     ) -> StoreResult:
         """Change flags; messages that are gone are passed over."""
+        modified: list[Uid] = []
+        given = list(keywords)
         with self._locked():
             snapshot = self.keeper.load().snapshot
-            spelling, table = self._spell(op, keywords)
-            given = frozenset(spelling.values())
-            modseq = states.next_modseq(snapshot.highestmodseq)
-            changed: list[Message] = []
-            modified: list[Uid] = []
-            pending: list[tuple[Message, int, frozenset[str]]] = []
-            for m in states.select(snapshot.messages, uids):
-                if unchanged_since is not None and m.modseq > unchanged_since:
-                    modified.append(m.uid)
-                    continue
-                new_flags, words = op.applied(m, flags, given)
-                if new_flags != m.flags or words != m.keywords:
-                    pending.append((m, new_flags, words))
-            for start in range(0, len(pending), _BATCH):
-                with LANE:
-                    done = [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
-                changed += [m for m in done if m is not None]
-            if changed or table != snapshot.keywords:
-                moved = modseq if changed else None
-                snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
-            if len(changed) < len(pending):  # another program removed some
-                snapshot = self.keeper.load(look=True).snapshot
-            return StoreResult(snapshot, modified)
+            for _ in range(_TRIES):
+                snapshot, uids = self._store_flags(uids, op, flags, given, unchanged_since, modified)
+                if not uids:
+                    return StoreResult(snapshot, modified)
+                snapshot = self.keeper.load(look=True).snapshot  # another program renamed or removed these meanwhile
+        raise StoreError(Kind.TEMPORARY, "another program changes the same messages")
+
+    def _store_flags(
+        self,
+        uids: Iterable[int],
+        op: FlagOp,
+        flags: int,
+        keywords: Iterable[str],
+        unchanged_since: int | None,
+        modified: list[Uid],
+    ) -> tuple[Snapshot, list[Uid]]:
+        """Once; returns the UIDs whose files were not found under the names that we know."""
+        snapshot = self.keeper.state.snapshot
+        spelling, table = self._spell(op, keywords)
+        given = frozenset(spelling.values())
+        modseq = states.next_modseq(snapshot.highestmodseq)
+        pending: list[tuple[Message, int, frozenset[str]]] = []
+        for m in states.select(snapshot.messages, uids):
+            if unchanged_since is not None and m.modseq > unchanged_since:
+                modified.append(m.uid)
+                continue
+            new_flags, words = op.applied(m, flags, given)
+            if new_flags != m.flags or words != m.keywords:
+                pending.append((m, new_flags, words))
+        done: list[Message | None] = []
+        for start in range(0, len(pending), _BATCH):
+            with LANE:
+                done += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+        changed = [m for m in done if m is not None]
+        if changed or table != snapshot.keywords:
+            moved = modseq if changed else None
+            snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
+        return snapshot, [m.uid for (m, _, _), n in zip(pending, done, strict=True) if n is None]
 
     def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         if op is not FlagOp.REMOVE:
@@ -195,9 +213,7 @@ class Mailbox(Reader):
         base = filename.base_of(m.file)
         file = f"cur/{base}{suffix_for(flags, words, table, m.file)}"
         if not self.folder.rename(m.file, file):
-            found = self.folder.locate(m.file)
-            if found is None or not self.folder.rename(found, file):
-                return None
+            return None
         words = keyword_set(" ".join(sorted(words)))
         return Message(m.uid, file, flags, words, ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
 
@@ -213,28 +229,40 @@ class Mailbox(Reader):
 
     def _expunge(self, uids: Iterable[int] | None, deleted: bool) -> tuple[Snapshot, list[Uid]]:
         snapshot = self.keeper.load().snapshot
-        doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
-        if deleted:
-            doomed = [m for m in doomed if m.flags & Flag.DELETED]
-        if not doomed:
-            return snapshot, []
-        self._unlink(doomed)
-        modseq = states.next_modseq(snapshot.highestmodseq)
-        gone = [m.uid for m in doomed]
-        self._facts.forget(gone)
-        snapshot = self.keeper.commit(gone=gone, modseq=modseq)
-        self._context.quota.add(-sum(m.size for m in doomed), -len(doomed))
-        self.keeper.trim_uidlist()
-        return snapshot, gone
+        removed: list[Uid] = []
+        for _ in range(_TRIES):
+            doomed = list(snapshot.messages) if uids is None else states.select(snapshot.messages, uids)
+            if deleted:
+                doomed = [m for m in doomed if m.flags & Flag.DELETED]
+            if not doomed:
+                return snapshot, removed
+            missed = self._unlink(doomed)
+            gone = [m for m in doomed if m.uid not in missed]
+            if gone:
+                removed += [m.uid for m in gone]
+                snapshot = self._commit_expunge(gone)
+            if not missed:
+                return snapshot, removed
+            snapshot = self.keeper.load(look=True).snapshot  # another program renamed or removed these meanwhile
+            uids = missed
+        raise StoreError(Kind.TEMPORARY, "another program changes the same messages")
 
-    def _unlink(self, doomed: Sequence[Message]) -> None:
+    def _commit_expunge(self, gone: Sequence[Message]) -> Snapshot:
+        modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
+        uids = [m.uid for m in gone]
+        self._facts.forget(uids)
+        snapshot = self.keeper.commit(gone=uids, modseq=modseq)
+        self._context.quota.add(-sum(m.size for m in gone), -len(gone))
+        self.keeper.trim_uidlist()
+        return snapshot
+
+    def _unlink(self, doomed: Sequence[Message]) -> set[int]:
+        """Remove the files; returns the UIDs of those that were not there under the names that we know."""
+        missed: set[int] = set()
         for start in range(0, len(doomed), _BATCH):
             with LANE:
-                lost = [m for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file)]
-            for m in lost:  # renamed meanwhile by another program?
-                found = self.folder.locate(m.file)
-                if found is not None:
-                    self.folder.unlink(found)
+                missed.update(m.uid for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file))
+        return missed
 
     def claim_recent(self) -> tuple[int, Snapshot]:
         """A session selects the mailbox for writing: it alone is told which messages are recent.
@@ -251,16 +279,21 @@ class Mailbox(Reader):
             moved = [m for m in snapshot.messages if m.file.startswith("new/")]
             if not moved and first >= snapshot.uidnext:
                 return first, snapshot
-            changed = []
+            done: list[Message | None] = []
             for start in range(0, len(moved), _BATCH):
                 with LANE:
-                    changed += [self._to_cur(m) for m in moved[start : start + _BATCH]]
-            return first, self.keeper.commit(changed=changed, first_recent=snapshot.uidnext)
+                    done += [self._to_cur(m) for m in moved[start : start + _BATCH]]
+            changed = [m for m in done if m is not None]
+            claimed = self.keeper.commit(changed=changed, first_recent=snapshot.uidnext)
+            if len(changed) < len(moved):  # another program was quicker
+                claimed = self.keeper.load(look=True).snapshot
+            return first, claimed
 
-    def _to_cur(self, m: Message) -> Message:
+    def _to_cur(self, m: Message) -> Message | None:
         name = m.file[4:]
         file = "cur/" + (name if ":2," in name else filename.base_of(m.file) + ":2,")
-        self.folder.rename(m.file, file)
+        if not self.folder.rename(m.file, file):
+            return None
         return Message(m.uid, file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
     def copy(

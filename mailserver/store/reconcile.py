@@ -71,14 +71,21 @@ def _difference(folder: MaildirFolder, known: Sequence[Message], names: list[str
 
 
 def _separate(folder: MaildirFolder, kept: str, other: str) -> str | None:
-    """Two files of one base: drop the second name of one file, or give a second file a base of its own."""
-    try:
-        same = os.path.samefile(f"{folder.path}/{kept}", f"{folder.path}/{other}")
-    except FileNotFoundError:
-        return None
-    if same:
-        folder.unlink(other)
-        return None
+    """Two files of one base: give the second one a base of its own, or drop it when it is the first one again.
+
+    It gets its own name before the two are compared: two names that somebody renames to and fro look alike, one after
+    the other, and to unlink the second would remove the only one.
+    """
     part, _, flags = other.partition(":")
     own = f"{part[:4]}{unique()}" + (":" + flags if flags else "")
-    return own if folder.rename(other, own) else None
+    if not folder.rename(other, own):
+        return None
+    try:
+        same = os.path.samefile(f"{folder.path}/{kept}", f"{folder.path}/{own}")
+    except FileNotFoundError:  # one message after all, renamed while we listed: its next name is as good as any
+        folder.rename(own, other)
+        return None
+    if same:
+        folder.unlink(own)
+        return None
+    return own

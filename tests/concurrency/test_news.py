@@ -136,6 +136,8 @@ def test_no_flag_change_is_lost(ports: tuple[int, int, Path]) -> None:
             thread.join()
         if errors:
             raise errors[0]
+        sessions[0].require("SELECT INBOX")  # looks at the directories in any case
+        sessions[0].learn()
         state = sessions[0].verify()
         for number, uids in enumerate(wanted):
             assert {uid for uid, flags in state.items() if f"own{number}" in flags} == uids, f"session {number}"

@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass, field
 
 from mailserver.store.formats.maildir import keywords, uidlist
-from mailserver.store.formats.maildir.filename import base_of
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.lane import LANE
 
@@ -110,11 +109,6 @@ class MaildirFolder:
         except FileNotFoundError:
             return False
         return True
-
-    def locate(self, file: str) -> str | None:
-        """The present name of a message whose file was ``file``: another program may have changed its flags."""
-        base = base_of(file)
-        return next((n for n in self.list() if base_of(n) == base), None)
 
     def sync_directory(self, part: str) -> None:
         """Make the names in ``cur`` or ``new`` durable; concurrent calls share one fsync."""
