@@ -37,12 +37,19 @@ nothing else. Whether anything changed is read from a counter in shared memory (
 process advances after its commit, under the folder's lock; the other processes then take the rows with a higher
 revision from the index. Changes by other programs are found by the times of ``cur``, ``new``, ``dovecot-uidlist`` and
 ``dovecot-keywords`` (`state.may_hide_changes` has the care that times need), at once where inotify watches (`watch`).
+Our own changes move those times too, and one of somebody else may hide behind them: after things came to rest, one look
+at the directories makes sure.
+
+What could not be written to the index is remembered as such: the next change writes everything, and until then every
+other process finds it in the files.
 
 Locks
 -----
 In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards
 new UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for
 moments, the lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
+DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is told by ``gone``, in
+another process by the inode of ``cur``: a folder made anew under the name is another mailbox.
 
 A message's way in
 ------------------
@@ -50,4 +57,6 @@ A message's way in
 its UID is appended to ``dovecot-uidlist``; the index follows; the change is published; then, the lock given back,
 directory and list are synced, shared with whoever else waits for the same. Only then does the caller say OK. A crash
 between two of these steps leaves a file in ``tmp/`` that nobody sees, or a message that gets its UID at the next look.
+What has lain in ``tmp/`` for 36 hours is swept away when the account is opened. When the sync at the end fails, the
+message is taken away again, for its sender was told NO.
 """
