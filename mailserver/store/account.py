@@ -246,9 +246,10 @@ class Account:
             if self._sync:
                 sync_path(self.root)
         self._advance(path)
-        with contextlib.suppress(OSError):  # it is deleted: what the quota says of it is counted anew some day
-            if self.quota.limits():
-                self.quota.add(*_weight(grave))
+        try:
+            self.quota.add(*_weight(grave))
+        except OSError:
+            self.quota.forget()
         shutil.rmtree(grave, ignore_errors=True)  # what stays is in tmp/, where old things are cleaned away
 
     def _drop_use(self, name: str) -> None:

@@ -8,6 +8,7 @@ everything is counted anew from the file names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -99,9 +100,16 @@ class Quota:
         raise StoreError(Kind.NO_QUOTA, "the mailbox is full")
 
     def add(self, octets: int, messages: int) -> None:
-        """Note what came (or, negative, went)."""
-        if not messages or not self.limits():
+        """Note what came (or, negative, went). Never fails: it is done already, and can be counted anew."""
+        if not messages:
             return
+        try:
+            if self.limits():
+                self._note(octets, messages)
+        except OSError:
+            self.forget()
+
+    def _note(self, octets: int, messages: int) -> None:
         try:
             fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -110,6 +118,11 @@ class Quota:
             os.write(fd, f"{octets} {messages}\n".encode())
         finally:
             os.close(fd)
+
+    def forget(self) -> None:
+        """The sums cannot be trusted: count when somebody asks."""
+        with contextlib.suppress(OSError):  # then it is wrong until it has grown or is old, as the format has it
+            os.unlink(self._path)
 
     def _age(self) -> float:
         try:
