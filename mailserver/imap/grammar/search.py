@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserver.imap.grammar.charset import Decode, decoder
-from mailserver.imap.grammar.cursor import BadSyntax, Cursor
+from mailserver.imap.grammar.cursor import BadCharset, BadSyntax, Cursor
 from mailserver.imap.grammar.syntax import (
     MAX_NUMBER64,
     astring,
@@ -83,7 +83,7 @@ def search(c: Cursor, uid: bool = False) -> Search:
         c.pos = match.end()
         charset = astring(c, "a charset")
         space(c)
-    return Search(criteria(c, charset), uid, returns)
+    return Search(criteria(c, charset, returns), uid, returns)
 
 
 # RFC 9051 section 9: uid = "UID" SP (... / search / ...)
@@ -112,9 +112,13 @@ def _return_option(c: Cursor) -> str:
 
 
 # RFC 9051 section 9: search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)
-def criteria(c: Cursor, charset: bytes | None) -> Criteria:
+def criteria(c: Cursor, charset: bytes | None, returns: frozenset[str] | None = None) -> Criteria:
     """Read search keys to the end of the command. Raises BadCharset."""
-    reader = _Keys(c, decoder(charset))
+    try:
+        reader = _Keys(c, decoder(charset))
+    except BadCharset as error:
+        error.save = returns is not None and "SAVE" in returns
+        raise
     keys = [reader.key()]
     while more(c):
         space(c)
