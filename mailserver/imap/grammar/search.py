@@ -79,7 +79,7 @@ def search(c: Cursor, uid: bool = False) -> Search:
     """Read SEARCH."""
     returns = return_options(c)
     space(c)
-    charset = None
+    charset = None  # Leniency.CHARSET_WITH_UTF8_ACCEPT: UTF8=ACCEPT is not looked at
     if (match := _CHARSET.match(c.data, c.pos)) is not None:
         c.pos = match.end()
         charset = astring(c, "a charset")
