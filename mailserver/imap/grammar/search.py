@@ -31,6 +31,7 @@ from mailserver.store.model.search import (
     Date,
     DateOf,
     Field,
+    HasEmailId,
     HasFlag,
     HasKeyword,
     Larger,
@@ -78,7 +79,7 @@ def search(c: Cursor, uid: bool = False) -> Search:
     """Read SEARCH."""
     returns = return_options(c)
     space(c)
-    charset = None
+    charset = None  # Leniency.CHARSET_WITH_UTF8_ACCEPT: UTF8=ACCEPT is not looked at
     if (match := _CHARSET.match(c.data, c.pos)) is not None:
         c.pos = match.end()
         charset = astring(c, "a charset")
@@ -258,9 +259,19 @@ class _Keys:
         self.modseq = True
         return ModifiedSince(number(c, "a modification sequence", MAX_NUMBER64))
 
+    # RFC 8474 section 7: search-key =/ "EMAILID" SP objectid / "THREADID" SP objectid
+    def objectid(self) -> bytes:
+        return astring(self._c, "an object identifier")
+
 
 def _addresses(name: str) -> Callable[[_Keys], Criterion]:
     return lambda keys: keys.text(Field.ADDRESSES, name)
+
+
+# RFC 8474 section 5.3: THREADID of every message is NIL
+def _threadid(keys: _Keys) -> Criterion:
+    keys.objectid()
+    return Not(All())
 
 
 _READERS: dict[bytes, Callable[[_Keys], Criterion]] = {
@@ -279,6 +290,8 @@ _READERS: dict[bytes, Callable[[_Keys], Criterion]] = {
     b"OLDER": lambda keys: Within(False, keys.seconds()),
     b"YOUNGER": lambda keys: Within(True, keys.seconds()),
     b"MODSEQ": _Keys.modified,
+    b"EMAILID": lambda keys: HasEmailId(keys.objectid()),
+    b"THREADID": _threadid,
     b"NOT": _Keys.negation,
     b"OR": _Keys.either,
     b"UID": _Keys.uids,

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from mailserver.mail import encodings, structure
-from mailserver.mail.unbinary import to_base64
+from mailserver.mail.unbinary import to_base64, to_binary
 
 HEADER = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n"
 
@@ -45,3 +45,18 @@ def test_within() -> None:
     assert (
         made == start + changed + first + b"\r\n--b\r\n\r\ntext\r\n--b\r\n" + changed + second + b"\r\n--b--\r\nend\r\n"
     )
+
+
+def test_back() -> None:
+    start = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    message = start + b"--b\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n\r\n--b--\r\n"
+    stored = to_base64(message)
+    root = structure.parse(stored)
+    assert to_binary(stored, root, 0) == message
+    assert to_binary(stored, root, root.body_start) == message[len(start) :]
+
+
+def test_back_unknown() -> None:
+    message = HEADER + b"Content-Transfer-Encoding: x-strange\r\n\r\na"
+    with pytest.raises(ValueError, match="unknown"):
+        to_binary(message, structure.parse(message), 0)
