@@ -310,6 +310,10 @@ class Model:
                     self.fail(f"VANISHED (EARLIER) {uid}, which has a number here")
             elif here or (i < len(self.slots) and not self.slots[i].uid):
                 del self.slots[i]
+                if not here:  # or one of those beside it: what is known of their flags may belong to another one
+                    for slot in self.slots:
+                        if not slot.uid:
+                            slot.flags, slot.modseq = None, 0
             else:
                 self.fail(f"VANISHED {uid}, which is not here")
 
