@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mailserver.imap.errors import Refused
+from mailserver.mail.unbinary import to_base64
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.mailbox import Mailbox
@@ -26,8 +27,11 @@ class Appending:
         self._limit = session.config.max_message_size
         self._size = 0
 
-    def begin(self, size: int) -> Callable[[bytes], object]:
-        """Prepare for a message of ``size`` octets; returns where its octets go. StoreError TOO_BIG."""
+    def begin(self, size: int, *, binary: bool = False) -> Callable[[bytes], object]:
+        """Prepare for a message of ``size`` octets; returns where its octets go. StoreError TOO_BIG.
+
+        ``binary``: it comes as literal8.
+        """
         self._size += size
         # RFC 7889 section 4: TOOBIG
         if size > self._limit or self._size > self._limit * _TOGETHER:
@@ -44,13 +48,27 @@ class Appending:
             except OSError as error:
                 raise StoreError(Kind.TEMPORARY, "the message could not be written") from error
 
-        return sink
+        return _whole(size, sink) if binary else sink
 
     def discard(self) -> None:
         """Remove what was not appended."""
         for incoming in self.received:
             incoming.discard()
         self.received.clear()
+
+
+# RFC 3516 section 4.4: "The server MAY modify the CTE of the appended data"
+def _whole(size: int, sink: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Hold a literal8 until all of it came: which octets are binary is known only then."""
+    octets = bytearray()
+
+    def collect(data: bytes) -> None:
+        octets.extend(data)
+        if len(octets) >= size:
+            sink(to_base64(bytes(octets)))
+            octets.clear()
+
+    return collect
 
 
 def target(session: Session, name: bytes) -> Mailbox:

@@ -6,7 +6,6 @@ A column gives, for a batch of messages, the octets of its item with its name: `
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +16,7 @@ from mailserver.imap.responses import bodystructure, envelope
 from mailserver.imap.responses import flags as flag_responses
 from mailserver.imap.responses.preview import preview
 from mailserver.imap.view import View
-from mailserver.mail import headers, structure
+from mailserver.mail import headers, objectid, structure
 from mailserver.mail.structure import STRUCTURE_VERSION
 from mailserver.store.model.message import Message
 
@@ -69,6 +68,15 @@ def _threadid(messages: Sequence[Message]) -> list[bytes]:
     return [b"THREADID NIL"] * len(messages)
 
 
+# RFC 8474 section 5.1
+def _emailid(view: View) -> Column:
+    def told(messages: Sequence[Message]) -> list[bytes | None]:
+        found = view.mailbox.facts(objectid.KIND, messages, make=objectid.of)
+        return [None if value is None else b"EMAILID (%b)" % value for value in found]
+
+    return told
+
+
 def _size(view: View) -> Column:
     return lambda messages: [b"RFC822.SIZE %d" % size for size in view.mailbox.sizes(messages)]
 
@@ -92,11 +100,6 @@ def _make_body(message: bytes) -> bytes:
     return bodystructure.body(message, structure.parse(message))
 
 
-# RFC 8474 section 5.2: the same octets have the same EMAILID, in whatever mailbox they lie
-def _make_emailid(message: bytes) -> bytes:
-    return b"(M%s)" % hashlib.sha256(message).hexdigest()[:32].encode()
-
-
 def _make_preview(message: bytes) -> bytes:
     return b"PREVIEW " + preview(message)
 
@@ -113,7 +116,7 @@ _KNOWN: dict[Item, Callable[[View], Column]] = {
     Item.ENVELOPE: _fact("ENVELOPE", _make_envelope),
     Item.BODYSTRUCTURE: _fact("BODYSTRUCTURE", _make_structure),
     Item.BODY: _fact("BODY", _make_body),
-    Item.EMAILID: _fact("EMAILID", _make_emailid),
+    Item.EMAILID: _emailid,
 }
 
 

@@ -11,7 +11,7 @@ from mailserver.imap import sections
 from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.fetch import Binary, BinarySize, Body, Section
 from mailserver.imap.sections import without_nul
-from mailserver.mail import encodings, structure
+from mailserver.mail import encodings, structure, unbinary
 from mailserver.mail.structure import Part
 from mailserver.net.connection import ConnectionLost
 from mailserver.store.content import MessageFile
@@ -85,9 +85,11 @@ def _decoded(item: Binary | BinarySize, opened: Opened) -> bytes:
     if part is None:
         return b'""' if isinstance(item, Binary) else b"0"
     try:
-        whole = octets if not item.part else part.body(octets)
-        plain = part.is_multipart or part.is_message or not item.part
-        data = whole if plain else encodings.decode(whole, part.encoding)
+        if part.is_multipart or part.is_message or not item.part:
+            # RFC 3516 section 4.2: decoded is what the section holds; in several parts, each of them, as Dovecot does
+            data = unbinary.to_binary(octets, part, part.body_start if item.part else part.header_start)
+        else:
+            data = encodings.decode(part.body(octets), part.encoding)
     except ValueError:
         # RFC 3516 section 4.3: UNKNOWN-CTE
         raise Refused("The transfer encoding of the part is not known", b"UNKNOWN-CTE") from None

@@ -15,7 +15,7 @@ from mailserver.imap.appending import Appending
 from mailserver.imap.errors import Goodbye, Invalid, Refused
 from mailserver.imap.framer import Command, Framer, FramerLimits, LiteralAnnounced, Rejected, tag_of
 from mailserver.imap.grammar import syntax
-from mailserver.imap.grammar.cursor import BadSyntax, Cursor
+from mailserver.imap.grammar.cursor import BadCharset, BadSyntax, Cursor
 from mailserver.imap.news import tell
 from mailserver.imap.responses import status
 from mailserver.imap.responses.status import Completion
@@ -185,6 +185,8 @@ class Session:
 
     def _failed(self, error: Exception, name: str) -> Completion:
         completion = errors.completion(error)
+        if isinstance(error, BadCharset) and error.save and self.view is not None:
+            self.view.saved = []  # RFC 5182 section 2.1: after NO the variable is empty
         if completion is None:
             identity = _log.exception("fault", self.conn, command=name)
             metrics.FAULTS.inc(protocol="imap")
@@ -258,7 +260,7 @@ class Session:
             return
         if self.appending is None:
             self.appending = Appending(self, head.name)
-        self._framer.accept_sink(self.appending.begin(event.size))
+        self._framer.accept_sink(self.appending.begin(event.size, binary=event.binary))
 
     def drop_append(self) -> None:
         """Forget messages that were received and not appended."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mailserver.mail import dates, headers, structure, text
+from mailserver.mail import dates, headers, objectid, structure, text
 from mailserver.mail.structure import Part
 from mailserver.store.errors import StoreError
 from mailserver.store.indexer import index, unindexed
@@ -158,6 +158,10 @@ def _modified(c: criteria.ModifiedSince, search: Search) -> Compiled:
     return CHEAP, lambda s: s.message.modseq >= c.modseq
 
 
+def _emailid(c: criteria.HasEmailId, search: Search) -> Compiled:
+    return OCTETS, lambda s: search.mailbox.facts(objectid.KIND, [s.message], objectid.of)[0] == c.value
+
+
 # RFC 5032 section 3: measured from now
 def _within(c: criteria.Within, search: Search) -> Compiled:
     limit = int(time.time()) - c.seconds
@@ -281,6 +285,7 @@ _MAKERS: dict[type, Callable[..., Compiled]] = {
     criteria.Larger: _larger,
     criteria.Smaller: _smaller,
     criteria.ModifiedSince: _modified,
+    criteria.HasEmailId: _emailid,
     criteria.Within: _within,
     criteria.Date: _date,
     criteria.Text: _text,

@@ -55,8 +55,9 @@ def prepare(store: Store, transcript: Transcript) -> str:
         store.account(user).create(name)
     for path in settings.get("corpus", []):
         deliver(store, (Path(__file__).parent.parent / "corpus" / path).read_bytes(), user)
-    if "raw" in settings:
-        deliver(store, " ".join(settings["raw"]).encode().decode("unicode_escape").encode("latin-1"), user)
+    for name in sorted(settings):
+        if name.startswith("raw"):  # raw, or raw1, raw2 and so on
+            deliver(store, " ".join(settings[name]).encode().decode("unicode_escape").encode("latin-1"), user)
     return user
 
 

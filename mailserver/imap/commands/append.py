@@ -55,6 +55,6 @@ def _item(appending: Appending, message: AppendMessage, received: Iterator[Incom
     if data is None:
         incoming = next(received)
     else:
-        appending.begin(len(data))(data)
+        appending.begin(len(data), binary=message.literal.binary)(data)
         incoming = appending.received[-1]
     return store.Append(incoming, message.flags, message.keywords, message.internaldate)

@@ -126,9 +126,9 @@ def lsub(session: Session, args: Lsub) -> Completion:
     hidden = parents_of(subscribed) - subscribed if args.pattern.endswith(b"%") else set()
     for name in sorted(n for n in subscribed | hidden if matches(n)):
         info = known.get(name)
-        words = ["\\Noselect"] if name in hidden else _basic(info) if info is not None else []
-        line = b"* LSUB (" + " ".join(words).encode() + b') "/" ' + session.encode_name(name) + b"\r\n"
-        session.write(line)
+        # RFC 3501 section 7.2.3: attributes that LIST has may be left out; clients compare the two lists by names
+        selectable = name not in hidden and (info is None or info.selectable)
+        session.write(b'* LSUB (%b) "/" %b\r\n' % (b"" if selectable else b"\\Noselect", session.encode_name(name)))
     return ok("LSUB completed")
 
 

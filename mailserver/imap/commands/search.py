@@ -11,6 +11,7 @@ from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.ops import metrics
 from mailserver.store import search as store_search
+from mailserver.store.errors import StoreError
 from mailserver.store.model import search as criteria
 from mailserver.store.model.search import Criterion
 
@@ -25,8 +26,7 @@ def search(session: Session, args: Search) -> Completion:
     view = session.selected()
     began = time.perf_counter()
     session.names_numbers = has_numbers(args.criteria.key)
-    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
-    found = store_search.search(view.mailbox, view.messages, args.criteria.key, resolver)
+    found = find(view, args.criteria.key, args.returns)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
     if args.criteria.modseq:
         session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1.5
@@ -38,6 +38,18 @@ def search(session: Session, args: Search) -> Completion:
         modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
         session.write(_plain(numbers) + modseq + b"\r\n")
     return ok("SEARCH completed")
+
+
+def find(view: View, key: Criterion, returns: frozenset[str] | None = None) -> list[int]:
+    """Indexes of the messages that match."""
+    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
+    try:
+        return store_search.search(view.mailbox, view.messages, key, resolver)
+    except StoreError:
+        # RFC 5182 section 2.1: a SEARCH with SAVE that ends with NO empties the variable, one with BAD leaves it
+        if returns is not None and "SAVE" in returns:
+            view.saved = []
+        raise
 
 
 # RFC 7162 section 3.2.10.2: no VANISHED during a UID SEARCH command that contains message numbers; nor EXPUNGE

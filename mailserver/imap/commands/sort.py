@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.commands.search import extended, has_numbers, highest
-from mailserver.imap.errors import Refused
+from mailserver.imap.commands.search import extended, find, has_numbers, highest
+from mailserver.imap.errors import Invalid
 from mailserver.imap.grammar.sort import Sort, Thread
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store import keys as sort_keys
-from mailserver.store import search as store_search
 from mailserver.store import sort as store_sort
 from mailserver.store import thread as store_thread
-from mailserver.store.model.search import Criterion
 from mailserver.store.thread import Node
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
-    from mailserver.imap.view import View
 
 ALGORITHMS = ("ORDEREDSUBJECT", "REFERENCES", "REFS")
 _FLAT = 200  # levels of a thread written as parentheses; clients overflow before we do
-
-
-def _find(view: View, key: Criterion) -> list[int]:
-    resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
-    return store_search.search(view.mailbox, view.messages, key, resolver)
 
 
 # RFC 5256 section 3, RFC 5267 section 3.1
@@ -34,7 +26,7 @@ def sort(session: Session, args: Sort) -> Completion:
     """Find messages and say them in the order of keys."""
     view = session.selected()
     session.names_numbers = has_numbers(args.criteria.key)
-    found = _find(view, args.criteria.key)
+    found = find(view, args.criteria.key, args.returns)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     ordered = store_sort.sort(view.mailbox, found, keys, [(k.name, k.reverse) for k in args.keys])
     numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in ordered]
@@ -52,10 +44,10 @@ def sort(session: Session, args: Sort) -> Completion:
 def thread(session: Session, args: Thread) -> Completion:
     """Find messages and say them as trees."""
     if args.algorithm not in ALGORITHMS:
-        raise Refused("The threading algorithm is not known", b"CANNOT")
+        raise Invalid("The threading algorithm is not known")  # RFC 5256 section 3: BAD, "arguments invalid"
     view = session.selected()
     session.names_numbers = has_numbers(args.criteria.key)
-    found = _find(view, args.criteria.key)
+    found = find(view, args.criteria.key)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     messages = view.messages
     number: Callable[[int], int] = (lambda i: int(messages[i].uid)) if args.uid else (lambda i: i + 1)

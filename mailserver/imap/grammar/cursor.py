@@ -25,11 +25,15 @@ class BadSyntax(Exception):
 
 
 class BadCharset(Exception):
-    """SEARCH, SORT or THREAD in a charset that the server does not know: NO [BADCHARSET]."""
+    """SEARCH, SORT or THREAD in a charset that the server does not know: NO [BADCHARSET].
+
+    ``save``: its result was to be saved, RFC 5182.
+    """
 
     def __init__(self, charset: str) -> None:
         super().__init__(f"Unknown charset {charset}")
         self.charset = charset
+        self.save = False
 
 
 class Cursor:

@@ -25,6 +25,7 @@ class Leniency(Enum):
         "SEARCH CHARSET US-ASCII with octets above 127: read as UTF-8; imap-tools always says US-ASCII"
     )
     NO_CHARSET_IS_UTF8 = "SEARCH without CHARSET and octets above 127: read as UTF-8, else as ISO-8859-1"
+    CHARSET_WITH_UTF8_ACCEPT = "SEARCH CHARSET after ENABLE UTF8=ACCEPT; RFC 6855 section 3 would have BAD"
     EIGHT_BIT_IN_QUOTED = "octets above 127 in a quoted string, whether or not UTF8=ACCEPT was enabled"
     LITERAL_FOR_ATOM = "a header field name, charset or search needle may be any string"
     STATUS_WITHOUT_PARENTHESES = "STATUS box MESSAGES with a single item"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailserver.imap.grammar.charset import Decode, decoder
-from mailserver.imap.grammar.cursor import BadSyntax, Cursor
+from mailserver.imap.grammar.cursor import BadCharset, BadSyntax, Cursor
 from mailserver.imap.grammar.syntax import (
     MAX_NUMBER64,
     astring,
@@ -31,6 +31,7 @@ from mailserver.store.model.search import (
     Date,
     DateOf,
     Field,
+    HasEmailId,
     HasFlag,
     HasKeyword,
     Larger,
@@ -78,12 +79,12 @@ def search(c: Cursor, uid: bool = False) -> Search:
     """Read SEARCH."""
     returns = return_options(c)
     space(c)
-    charset = None
+    charset = None  # Leniency.CHARSET_WITH_UTF8_ACCEPT: UTF8=ACCEPT is not looked at
     if (match := _CHARSET.match(c.data, c.pos)) is not None:
         c.pos = match.end()
         charset = astring(c, "a charset")
         space(c)
-    return Search(criteria(c, charset), uid, returns)
+    return Search(criteria(c, charset, returns), uid, returns)
 
 
 # RFC 9051 section 9: uid = "UID" SP (... / search / ...)
@@ -112,9 +113,13 @@ def _return_option(c: Cursor) -> str:
 
 
 # RFC 9051 section 9: search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)
-def criteria(c: Cursor, charset: bytes | None) -> Criteria:
+def criteria(c: Cursor, charset: bytes | None, returns: frozenset[str] | None = None) -> Criteria:
     """Read search keys to the end of the command. Raises BadCharset."""
-    reader = _Keys(c, decoder(charset))
+    try:
+        reader = _Keys(c, decoder(charset))
+    except BadCharset as error:
+        error.save = returns is not None and "SAVE" in returns
+        raise
     keys = [reader.key()]
     while more(c):
         space(c)
@@ -254,9 +259,19 @@ class _Keys:
         self.modseq = True
         return ModifiedSince(number(c, "a modification sequence", MAX_NUMBER64))
 
+    # RFC 8474 section 7: search-key =/ "EMAILID" SP objectid / "THREADID" SP objectid
+    def objectid(self) -> bytes:
+        return astring(self._c, "an object identifier")
+
 
 def _addresses(name: str) -> Callable[[_Keys], Criterion]:
     return lambda keys: keys.text(Field.ADDRESSES, name)
+
+
+# RFC 8474 section 5.3: THREADID of every message is NIL
+def _threadid(keys: _Keys) -> Criterion:
+    keys.objectid()
+    return Not(All())
 
 
 _READERS: dict[bytes, Callable[[_Keys], Criterion]] = {
@@ -275,6 +290,8 @@ _READERS: dict[bytes, Callable[[_Keys], Criterion]] = {
     b"OLDER": lambda keys: Within(False, keys.seconds()),
     b"YOUNGER": lambda keys: Within(True, keys.seconds()),
     b"MODSEQ": _Keys.modified,
+    b"EMAILID": lambda keys: HasEmailId(keys.objectid()),
+    b"THREADID": _threadid,
     b"NOT": _Keys.negation,
     b"OR": _Keys.either,
     b"UID": _Keys.uids,

@@ -44,7 +44,7 @@ def sort(c: Cursor, uid: bool = False) -> Sort:
     returns = return_options(c)
     space(c)
     keys = parenthesized(c, _sort_key, "sort keys")
-    return Sort(tuple(keys), _charset_and_criteria(c), uid, returns)
+    return Sort(tuple(keys), _charset_and_criteria(c, returns), uid, returns)
 
 
 def uid_sort(c: Cursor) -> Sort:
@@ -66,11 +66,11 @@ def uid_thread(c: Cursor) -> Thread:
 
 
 # RFC 5256 section 5: search-criteria = charset 1*(SP search-key)
-def _charset_and_criteria(c: Cursor) -> Criteria:
+def _charset_and_criteria(c: Cursor, returns: frozenset[str] | None = None) -> Criteria:
     space(c)
     charset = astring(c, "a charset")
     space(c)
-    return criteria(c, charset)
+    return criteria(c, charset, returns)
 
 
 # RFC 5256 section 5: sort-criterion = ["REVERSE" SP] sort-key

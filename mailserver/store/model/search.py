@@ -118,6 +118,13 @@ class ModifiedSince:
 
 
 @dataclass(frozen=True, slots=True)
+class HasEmailId:
+    """RFC 8474 section 6: EMAILID is this."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     """The opposite."""
 
@@ -151,6 +158,7 @@ Criterion = (
     | Smaller
     | NumberSet
     | ModifiedSince
+    | HasEmailId
     | Not
     | Or
     | And

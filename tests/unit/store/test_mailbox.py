@@ -164,10 +164,10 @@ def test_foreign_delivery_rename_and_removal(inbox: Mailbox, mail_root: Path) ->
 def test_a_lost_file_that_returns_is_a_new_message(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     put(inbox)
-    name = sorted(os.listdir(mail_root / "alice/new"))[0]
-    os.rename(mail_root / "alice/new" / name, mail_root / "kept")
+    name = inbox.snapshot().messages[0].file[4:]
+    os.rename(mail_root / "alice/new" / name, mail_root.parent / "kept")
     assert [m.uid for m in inbox.rescan().messages] == [2]
-    os.rename(mail_root / "kept", mail_root / "alice/new" / name)
+    os.rename(mail_root.parent / "kept", mail_root / "alice/new" / name)
     assert [m.uid for m in inbox.rescan().messages] == [2, 3]
 
 
