@@ -101,3 +101,18 @@ def _utc() -> None:
     os.environ["TZ"] = "UTC"
     time.tzset()
     assert datetime.datetime.now().astimezone().utcoffset() == datetime.timedelta(0)
+
+
+_ALLOWED_SKIPS = ("no IPv6 here", "no file system can be mounted here")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Where CI is set nothing is left out: a program that is missing there fails the test that wants it."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # a hook wrapper is sent pluggy's result
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr)
+        if not any(allowed in reason for allowed in _ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"left out, which in CI is a failure: {reason}"
