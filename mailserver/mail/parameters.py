@@ -157,7 +157,7 @@ def _parameter(scanner: Scanner) -> tuple[bytes, bytes] | None:
         elif following == b"=":  # an encoded word where none may be: name==?utf-8?b?...?=
             word = _BROKEN_WORD.match(scanner.data, scanner.position)
             value.append(word[0])  # type: ignore[index]  # matches the empty string too
-            scanner.position = word.end()  # type: ignore[union-attr]
+            scanner.position = word.end()  # type: ignore[union-attr]  # likewise
         else:
             result = scanner.mime_token(value)
     return None if result == BROKEN else (name[0], b"".join(value))

@@ -70,7 +70,7 @@ class Scanner:
             if position < 0:
                 self.position = len(data)
                 return BROKEN
-            position = _SPACE.match(data, position).end()  # type: ignore[union-attr]
+            position = _SPACE.match(data, position).end()  # type: ignore[union-attr]  # likewise
         self.position = position
         return MORE if position < len(data) else END
 
@@ -102,8 +102,8 @@ class Scanner:
     def atom_or_dot(self, into: list[bytes]) -> int:
         """RFC 5322 section 4.1: a word of ``obs-phrase``, in which dots may stand; it may be empty."""
         found = _ATOM_OR_DOT.match(self.data, self.position)
-        into.append(found[0])  # type: ignore[index]
-        self.position = found.end()  # type: ignore[union-attr]
+        into.append(found[0])  # type: ignore[index]  # matches the empty string too
+        self.position = found.end()  # type: ignore[union-attr]  # likewise
         return self.skip_space()
 
     def dot_atom(self, into: list[bytes]) -> int:
