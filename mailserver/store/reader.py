@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from mailserver.store import facts
@@ -13,8 +12,8 @@ from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
-from mailserver.store.formats.maildir import filename, uidlist
-from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.contract import Files
+from mailserver.store.formats.maildir import uidlist
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
@@ -29,12 +28,13 @@ _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at wh
 class Reader:
     """``name`` is what clients call it."""
 
-    def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
+    def __init__(self, context: Context, name: str, directory: str, files: Files) -> None:
+        """``directory`` is its name in the index."""
         self.name = name
         self._gone = False
         self._context = context
-        self.folder = MaildirFolder(path, sync=context.sync)
-        self.keeper = Keeper(context, directory, self.folder)
+        self.files = files
+        self.keeper = Keeper(context, directory, files)
         self._facts = Facts(context.index, directory)
         self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
@@ -75,7 +75,7 @@ class Reader:
     def _locked(self) -> Iterator[None]:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        with os_errors(), LANE, self.keeper.lock.hold():
+        with os_errors(), LANE, self.keeper.lock.hold(), self.files.hold():
             if self.gone:  # while we waited
                 raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
@@ -90,18 +90,12 @@ class Reader:
     def open(self, message: Message) -> MessageFile:
         """Open its octets; StoreError EXPUNGED when it is gone."""
         with os_errors():
-            fd = self._open(message)
             try:
-                return MessageFile(fd, message.vsize)
-            except BaseException:
-                os.close(fd)
-                raise
+                return self.files.open(message)
+            except FileNotFoundError:
+                return self._open_elsewhere(message)
 
-    def _open(self, message: Message) -> int:
-        try:
-            return os.open(f"{self.folder.path}/{message.file}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass
+    def _open_elsewhere(self, message: Message) -> MessageFile:
         for _ in range(3):  # another session or program renamed it: find its new name
             with self._locked():
                 messages = self.keeper.load(look=True).snapshot.messages
@@ -109,7 +103,7 @@ class Reader:
                 if i == len(messages) or messages[i].uid != message.uid:
                     break
                 with contextlib.suppress(FileNotFoundError):
-                    return os.open(f"{self.folder.path}/{messages[i].file}", os.O_RDONLY | os.O_CLOEXEC)
+                    return self.files.open(messages[i])
         raise StoreError(Kind.EXPUNGED, "the message has been expunged")
 
     def read(self, message: Message) -> bytes:
@@ -119,18 +113,7 @@ class Reader:
 
     def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
         """All octets of several messages, None for one that is gone; quicker than one by one."""
-        result: list[bytes | None] = []
-        with LANE:
-            for m in messages:
-                data = None
-                with contextlib.suppress(OSError):
-                    fd = os.open(f"{self.folder.path}/{m.file}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        if m.vsize == m.size:
-                            data = os.read(fd, m.size + 1)
-                    finally:
-                        os.close(fd)
-                result.append(data if data is not None and len(data) == m.size else None)
+        result = self.files.read_many(messages)
         for i, m in enumerate(messages):
             if result[i] is None:
                 with contextlib.suppress(StoreError):
@@ -170,7 +153,7 @@ class Reader:
     def texts(self, messages: Sequence[Message]) -> list[Texts | None]:
         """The texts of several messages, None for one that is gone."""
         cache, validity = self._context.shared.texts, self.snapshot().uidvalidity
-        keys = [(self.folder.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
+        keys = [(self.files.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
         found = [cache.get(key) for key in keys]
         for some in _portions([i for i, texts in enumerate(found) if texts is None], messages):
             for i, data in zip(some, self.read_many([messages[i] for i in some]), strict=True):
@@ -198,7 +181,7 @@ class Reader:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
         if self.keeper.current() is None:
             self._load(look=False)
-        return self.keeper.uidlist.guid
+        return self.files.object_id
 
     def unseen(self, snapshot: Snapshot) -> int:
         """How many messages of the snapshot are not \\Seen; counted once."""
@@ -216,15 +199,13 @@ class Reader:
         """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
         with self._locked():
             snapshot = self.keeper.load(look=True).snapshot
-            listed = uidlist.read(self.folder.uidlist_path)
-        entries = listed.entries if listed is not None else {}
+            listed = self.files.listed_fields(snapshot.messages)
         validity = snapshot.uidvalidity
         ordered: list[tuple[int, int, Message, str]] = []
-        for m in snapshot.messages:
-            entry = entries.get(filename.base_of(m.file))
-            fields = entry.fields if entry is not None else ""
+        for m, fields in zip(snapshot.messages, listed, strict=True):
             uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
-            if fields and entry is not None:
+            if fields:
+                entry = uidlist.Entry(m.uid, fields)
                 uidl = entry.value("P") or uidl
                 number = entry.value("O") or ""
                 place = int(number) if number.isdigit() else place
@@ -237,12 +218,12 @@ class Reader:
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
         with os_errors():
-            self._context.shared.watcher.add(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.add(self.files.path, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            self._context.shared.watcher.remove(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.remove(self.files.path, self.keeper.look)
 
         return Subscription(end)
 
