@@ -34,6 +34,7 @@ class MaildirFiles:
         self.folder = folder
         self.path = folder.path
         self.lock_path = folder.lock_path
+        self.watched: tuple[str, ...] = (folder.cur, folder.new)
         self._listing = listing
         self._keywords_time = -1
 
