@@ -131,4 +131,7 @@ def _edit(fd: int, box: Box, entry: Entry, uid: int | None, marks: Marks, base: 
     header = os.pread(fd, entry.body - entry.header, entry.header)
     fields = headers.lines(marks, uid, base, pseudo=entry is box.pseudo)
     edit = headers.revised(header, fields, crlf=box.crlf, keep_length=not entry.misleading, roomy=base is not None)
-    return Edit(entry.header + edit.start, entry.header + edit.end, edit.new)
+    new = edit.new
+    if not header and os.pread(fd, 1, entry.header - 1) != b"\n":  # of the whole message only a From_ line was written
+        new = (b"\r\n" if box.crlf else b"\n") + new
+    return Edit(entry.header + edit.start, entry.header + edit.end, new)

@@ -50,6 +50,7 @@ class MboxFolder:
         self._depth = 0
         self._fd = -1
         self._lock: MboxLock | None = None
+        self._latest: Box | None = None  # what was last said of the file while it was held
 
     # -- locks
 
@@ -103,7 +104,7 @@ class MboxFolder:
 
     def _release(self) -> None:
         lock, fd = self._lock, self._fd
-        self._lock, self._fd, self._owner = None, -1, 0
+        self._lock, self._fd, self._owner, self._latest = None, -1, 0, None
         try:
             if lock is not None:
                 lock.release()
@@ -168,9 +169,9 @@ class MboxFolder:
         with os_errors():
             now = _fingerprint(os.fstat(self._held()))
             if known is not None and known.fingerprint == now and known.certain and (known.verified or not verify):
-                return known
+                return self._now(known)
             now, certain = self._settle()
-            return replace(scan.load(self._fd, now, known, verify=verify), certain=certain)
+            return self._now(replace(scan.load(self._fd, now, known, verify=verify), certain=certain))
 
     def _held(self) -> int:
         assert self._owner == threading.get_ident(), "the mbox is not locked"
@@ -199,11 +200,18 @@ class MboxFolder:
         return _fingerprint(os.fstat(self._fd)), True
 
     def _check(self, box: Box) -> os.stat_result:
-        """A change is made only to what is known."""
+        """A change is made only to what is known. The times may have changed: mutt sets them without the lock."""
         found = os.fstat(self._held())
-        if _fingerprint(found) != box.fingerprint:
-            raise StoreError(Kind.TEMPORARY, "the mailbox was changed meanwhile")
+        latest = self._latest
+        assert latest is not None, "load first"
+        assert box is latest or box.fingerprint == latest.fingerprint, "this is what was known before"
+        if (found.st_dev, found.st_ino, found.st_size) != box.fingerprint[:3]:
+            raise StoreError(Kind.TEMPORARY, "another program changed the mailbox without its lock")
         return found
+
+    def _now(self, box: Box) -> Box:
+        self._latest = box
+        return box
 
     # -- changes
 
@@ -224,7 +232,7 @@ class MboxFolder:
                 uids = dict(zip(new, range(first, first + len(new)), strict=True))
                 return self._apply(box, before, changes.numbered(self._fd, box, base, uids))
             if first == 1:
-                return replace(box, base=base)
+                return self._now(replace(box, base=base))
             write_all(self._fd, self._line_start(box) + changes.pseudo(base, HOST, crlf=box.crlf), before.st_size)
             if self.sync:
                 os.fsync(self._fd)
@@ -305,7 +313,7 @@ class MboxFolder:
 
     def _followed(self, box: Box, before: os.stat_result, moved: int, touched: Sequence[int] = ()) -> Box:
         now, certain = self._settle(before)
-        return replace(scan.follow(self._fd, now, box, moved, touched), certain=certain)
+        return self._now(replace(scan.follow(self._fd, now, box, moved, touched), certain=certain))
 
 
 def _fingerprint(found: os.stat_result) -> Fingerprint:

@@ -139,7 +139,8 @@ def revised(header: bytes, fields: bytes, *, crlf: bool, keep_length: bool, room
     """How the header gets these ``fields`` in place of those that it has; offsets are those in ``header``.
 
     As long as before wherever the new ones fit: they are padded. Otherwise there is room for later changes, much of it
-    when ``roomy``. Content-Length stays only when ``keep_length``. Other fields keep their order.
+    when ``roomy``. Content-Length stays only when ``keep_length``. Other fields keep their order, and come behind: what
+    mutt writes behind Content-Length stays there.
     """
     found = list(_FIELD.finditer(header))
     if found:
@@ -153,13 +154,13 @@ def revised(header: bytes, fields: bytes, *, crlf: bool, keep_length: bool, room
             others += field[0]
         at = field.end()
     break_ = b"\r\n" if crlf else b"\n"
+    new = fields.replace(b"\n", break_)
     if start and header[start - 1 : start] != b"\n":
-        others = (b"\r\n" if header[start - 1 : start] == b"\r" else break_) + others
-    new = others + fields.replace(b"\n", break_)
-    room = end - start - len(new)
+        new = (b"\r\n" if header[start - 1 : start] == b"\r" else break_) + new
+    room = end - start - len(new) - len(others)
     if room < 0 or not found:
         room = _BASE_PADDING if roomy else _PADDING
-    return Edit(start, end, new[: -len(break_)] + b" " * room + break_)
+    return Edit(start, end, new[: -len(break_)] + b" " * room + break_ + others)
 
 
 def _place(header: bytes) -> int:

@@ -136,10 +136,9 @@ class Journal:
         if growing and not self._extended(written, found.st_size):
             return True
         if shrinking and self._cut(written, found.st_size):
-            return True
+            return self._copied(written) or self._contradicted()
         if found.st_size < max(written.old_size, written.new_size) or not self._fits(written):
-            self._put_aside("the mailbox was changed by another program meanwhile")
-            return False
+            return self._contradicted()
         appended = found.st_size - written.old_size if shrinking else 0
         _log.warning("mbox-recovered", path=self.path, octets=sum(patch.new for patch in written.patches))
         if not appended:
@@ -218,6 +217,10 @@ class Journal:
         if self._sync:  # or it might come back, and undo what is done from now on
             sync_path(os.path.dirname(self.path) or ".")
 
+    def _contradicted(self) -> bool:
+        self._put_aside("the mailbox was changed by another program meanwhile")
+        return False
+
     def _put_aside(self, why: str) -> None:
         aside = f"{self.path}.aside-{time.time_ns()}"
         os.rename(self.path, aside)
@@ -241,6 +244,10 @@ class Journal:
             return True
         kept = _sum(self._fd, written.new_size, written.old_size)
         return kept != written.rest
+
+    def _copied(self, written: _Written) -> bool:
+        """Whether all new octets are there."""
+        return all(os.pread(self._fd, len(data), offset) == data for offset, data in written.octets())
 
     def _fits(self, written: _Written) -> bool:
         """Whether each sector holds what was there before or what the journal puts there.

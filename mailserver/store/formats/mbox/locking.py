@@ -33,7 +33,7 @@ from mailserver.store.errors import Kind, StoreError
 _log = logging.get("store")
 STALE_SECONDS = 120.0  # Dovecot's mbox_dotlock_change_timeout
 _TOUCH_SECONDS = 15.0  # how often the dot lock is touched in long work
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.02
 HOST = socket.gethostname()
 _has_proc = os.path.isdir("/proc/self/fd")
 _counter = itertools.count(1)
@@ -64,6 +64,7 @@ class MboxLock:
         self._stale = stale
         kernel = tuple(method for method in methods if method not in _DOT)
         self._methods = kernel if shared and kernel else methods
+        self._minds_dot = len(kernel) < len(methods)
         self._dot: int | None = None  # the inode of our dot lock
         self._touched = 0.0
 
@@ -78,8 +79,14 @@ class MboxLock:
 
     def _try_all(self) -> bool:
         try:
+            # Who has the dot lock may be waiting for fcntl, and procmail looks for it once in some seconds: do not
+            # stand in its way. And a program that knows the dot lock only must not rewrite what we read.
+            if self._minds_dot and os.path.lexists(self.dot_path) and self._judge() is None:
+                return False
             if all(self._try(method) for method in self._methods):
                 return True
+        except FileNotFoundError:  # the dot lock, while we looked at it
+            pass
         except BaseException:
             self.release()
             raise
@@ -116,7 +123,8 @@ class MboxLock:
         if self._dot is not None:
             inode, self._dot = self._dot, None
             with contextlib.suppress(FileNotFoundError):  # somebody thought it stale
-                if os.stat(self.dot_path).st_ino == inode:
+                found, octets = self._open_dot()
+                if (found.st_ino, octets) == (inode, self._mark()):
                     os.unlink(self.dot_path)
         if Method.FLOCK in self._methods:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -143,7 +151,7 @@ class MboxLock:
             return False
         fd, own = self._unlinked()
         try:
-            os.write(fd, f"{os.getpid()}:{HOST}".encode())
+            os.write(fd, self._mark())
             with contextlib.suppress(FileExistsError):
                 if own:
                     os.link(own, self.dot_path)
@@ -182,13 +190,20 @@ class MboxLock:
         _log.warning("mbox-stale-lock", path=self.dot_path)
         return True
 
-    def _judge(self) -> int | None:
-        """The inode of the dot lock if it is stale."""
+    @staticmethod
+    def _mark() -> bytes:
+        return f"{os.getpid()}:{HOST}".encode()
+
+    def _open_dot(self) -> tuple[os.stat_result, bytes]:
         fd = os.open(self.dot_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            found, octets = os.fstat(fd), os.read(fd, 512)
+            return os.fstat(fd), os.read(fd, 512)
         finally:
             os.close(fd)
+
+    def _judge(self) -> int | None:
+        """The inode of the dot lock if it is stale."""
+        found, octets = self._open_dot()
         owner = _OWNER.match(octets)
         if owner is not None and owner[2] == HOST.encode() and not _alive(int(owner[1])):
             return found.st_ino
