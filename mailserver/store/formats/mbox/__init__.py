@@ -10,7 +10,7 @@ Who does what: `parser` finds the messages, `headers` reads and writes the field
 turns octets of the file into those of the client and back: these three touch nothing outside (`parser` reads through
 a function). `addition` makes the octets of a new message, `changes` says what a change is in octets. `scan` reads a
 file as far as needed, `journal` changes it, `locking` locks it, `message` serves from it, and `folder` is what others
-use. `entry` has the values.
+use. `entry` has the values, `place` turns them into text, for an index.
 
 Which fact lives where
 ----------------------
