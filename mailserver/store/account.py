@@ -121,6 +121,8 @@ class Account:
         with os_errors(), LANE:
             path = self.tree.path(name)
             inode = identity(path)
+            if inode is None and self.tree.restore(name):
+                inode = 0
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with self._guard:

@@ -48,8 +48,13 @@ class Keeper:
         self.generation = 0  # another number: a UID may mean another message than before
 
     def is_another(self, inode: int) -> bool:
-        """Whether the folder with this inode of ``cur`` is not the one that is kept here, though its name is."""
-        return self._inode not in (0, inode)
+        """Whether what is identified so is not the mailbox that is kept here, though its name is.
+
+        ``inode`` is that of a Maildir's ``cur``; 0 for an mbox, which programs may replace.
+        """
+        if self.files.format == "mbox":
+            return inode != 0
+        return inode == 0 or self._inode not in (0, inode)
 
     # -- reading
 

@@ -77,6 +77,7 @@ class Wanted:
 class Files(Protocol):
     """The files of one mailbox. OSErrors are passed on."""
 
+    format: str  # as the setting has it
     path: str
     moves_away: bool  # ``place`` in another mailbox of this format takes messages out of this one
     lock_path: str  # of the lock that our own processes take

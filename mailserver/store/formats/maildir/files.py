@@ -30,6 +30,7 @@ _BATCH = 100  # file operations at a time: coarse enough to be quick, short enou
 class MaildirFiles:
     """``listing`` has the UIDs; see `mailserver.store.formats.contract.Files` for the methods."""
 
+    format = "maildir"
     moves_away = True
 
     def __init__(self, folder: MaildirFolder, listing: Listing) -> None:

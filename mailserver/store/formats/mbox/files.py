@@ -30,6 +30,7 @@ class MboxFiles:
     left meanwhile.
     """
 
+    format = "mbox"
     moves_away = False
 
     def __init__(self, folder: MboxFolder, lock_path: str, spool: str, new_uidvalidity: Callable[[], int]) -> None:
