@@ -13,8 +13,8 @@ from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
-from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.maildir.poplist import PopList, PopMessage
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
@@ -33,6 +33,7 @@ class Reader:
         self._context = context
         self.folder = MaildirFolder(path, sync=context.sync)
         self.keeper = Keeper(context, directory, self.folder)
+        self._pop_list = PopList(path, self.folder.uidlist_path)
         self._facts = Facts(context.index, directory)
         self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
@@ -198,25 +199,15 @@ class Reader:
         """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
         return self._context.index.expunged_since(self.keeper.directory, modseq)
 
-    def uidls(self) -> list[tuple[Message, str]]:
-        """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
-        with self._locked():
-            snapshot = self.keeper.load(look=True).snapshot
-            listed = uidlist.read(self.folder.uidlist_path)
-        entries = listed.entries if listed is not None else {}
-        validity = snapshot.uidvalidity
-        ordered: list[tuple[int, int, Message, str]] = []
-        for m in snapshot.messages:
-            entry = entries.get(filename.base_of(m.file))
-            fields = entry.fields if entry is not None else ""
-            uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
-            if fields and entry is not None:
-                uidl = entry.value("P") or uidl
-                number = entry.value("O") or ""
-                place = int(number) if number.isdigit() else place
-            ordered.append((place, m.uid, m, uidl))
-        ordered.sort(key=lambda item: item[:2])
-        return [(m, uidl) for _, _, m, uidl in ordered]
+    def maildrop(self) -> tuple[Snapshot, list[PopMessage]]:
+        """The mailbox as it is, and its messages in POP3's order with the unique-ids that other servers gave them."""
+        snapshot = self.rescan()
+        with os_errors():
+            if self._pop_list.to_adopt():
+                with self._locked():
+                    snapshot = self.keeper.load(look=True).snapshot
+                    self._pop_list.adopt(snapshot.uidnext, sync=self._context.sync)
+            return snapshot, self._pop_list.ordered(snapshot.messages)
 
     # -- news
 

@@ -60,6 +60,10 @@ class Store:
         path = self._template.replace("{user}", user).replace("{local}", local).replace("{domain}", domain)
         return os.path.abspath(path)
 
+    def has_account(self, user: str) -> bool:
+        """Whether the user has mail here already; makes nothing. StoreError BAD_NAME."""
+        return os.path.isdir(f"{self.directory(user)}/cur")
+
     def account(self, user: str) -> Account:
         """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
         with self._guard:
