@@ -58,11 +58,12 @@ def retrieve(session: Session, number: int) -> None:
     item = session.maildrop.item(number)
     if item.size > session.context.options.max_message_size:
         raise Refused("The message is larger than what may be fetched by POP3", "SYS/PERM")
-    with session.maildrop.open(item) as file:
-        size, chunks = _octets(session, file)
-        if size <= _WHOLE:
-            session.say(b"".join([b"+OK %d octets\r\n" % size, *stream.stuffed(chunks)]))
-        else:
+    whole = session.maildrop.read(item) if item.size <= _WHOLE and _as_is(session) else None
+    if whole is not None:
+        session.say(b"".join([b"+OK %d octets\r\n" % len(whole), *stream.stuffed([whole])]))
+    else:
+        with session.maildrop.open(item) as file:
+            size, chunks = _octets(session, file)
             session.say(b"+OK %d octets\r\n" % size)
             _send(session, stream.stuffed(chunks))
     session.maildrop.retrieve(number)
@@ -88,20 +89,23 @@ def _send(session: Session, chunks: Iterator[bytes]) -> None:
         raise ConnectionLost(f"the message could not be read: {error}") from error
 
 
+def _as_is(session: Session) -> bool:
+    return session.utf8 or session.context.options.utf8_headers == "as-is"
+
+
 # RFC 6856 section 2.1: "If a client requests a UTF-8 message when UTF-8 mode is not enabled, the server MUST either
 # send the client a surrogate message [...] or fail the request with an -ERR response." Both only when told to: raw
 # 8-bit headers are older than this rule, hardly a client says UTF8 and nearly all can read them; a surrogate breaks
 # signatures, and a client that cannot fetch a message is stuck at it.
 def _octets(session: Session, file: MessageFile) -> tuple[int, Iterable[bytes]]:
     """Return size and octets of what this client is sent."""
-    mode = session.context.options.utf8_headers
-    if session.utf8 or mode == "as-is":
+    if _as_is(session):
         return file.size, file.chunks()
     beginning = file.read_range(0, _HEADER)
     header = beginning[: headers.end_of(beginning)]
     if header.isascii():
         return file.size, file.chunks()
-    if mode == "refuse" or len(header) == _HEADER:
+    if session.context.options.utf8_headers == "refuse" or len(header) == _HEADER:
         raise Refused("The message needs UTF8", "UTF8")
     made = surrogate.header(header)
     return file.size + len(made) - len(header), itertools.chain([made], file.chunks(offset=len(header)))
