@@ -16,21 +16,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserver.store import names, special, subscriptions, uidvalidity
-from mailserver.store.context import Context
-from mailserver.store.counters import Counters
+from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.filename import unique
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
-from mailserver.store.indexer import Indexer
 from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import MailboxInfo
 from mailserver.store.quota import Limits, Quota
-from mailserver.store.watch import Watcher
 
 INDEX_NAME = "mailserver.sqlite"
 TEXT_NAME = "mailserver-text.sqlite"
@@ -58,9 +55,7 @@ class Account:
         user: str,
         root: str,
         index_path: str,
-        counters: Counters,
-        watcher: Watcher,
-        indexer: Indexer,
+        shared: Shared,
         *,
         sync: bool,
         limits: Limits,
@@ -68,8 +63,7 @@ class Account:
         self.user = user
         self.root = root
         self._sync = sync
-        self._counters = counters
-        self._watcher = watcher
+        self._counters = shared.counters
         self._guard = threading.Lock()
         self._mailboxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
         self._recent: OrderedDict[str, Mailbox] = OrderedDict()
@@ -85,9 +79,7 @@ class Account:
         self._index = Index(index_path)
         self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
         self.quota = Quota(root, limits, self._folders)
-        self._context = Context(
-            self._index, self._text, indexer, counters, watcher, self.quota, sync, self._new_uidvalidity
-        )
+        self._context = Context(shared, self._index, self._text, self.quota, sync, self._new_uidvalidity)
         weakref.finalize(self, self._index.close)
         weakref.finalize(self, self._text.close)
         if new:
@@ -184,11 +176,13 @@ class Account:
         directory = names.to_directory(name)
         path = self._path(name)
         with os_errors(), LANE:
-            if not os.path.isdir(f"{path}/cur"):
-                raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
+            try:
+                inode = os.stat(f"{path}/cur").st_ino
+            except (FileNotFoundError, NotADirectoryError):
+                raise StoreError(Kind.NOT_FOUND, "there is no such mailbox") from None
         with self._guard:
             found = self._mailboxes.get(directory)
-            if found is None or found.gone:
+            if found is None or found.gone or found.keeper.is_another(inode):
                 found = self._mailboxes[directory] = Mailbox(self._context, name, directory, path)
             self._recent[directory] = found
             self._recent.move_to_end(directory)

@@ -43,7 +43,7 @@ class Keeper:
         self.folder = folder
         self.lock = FileLock(folder.lock_path)
         self.subscribers = Subscribers()
-        self._slot = context.counters.slot(folder.path)
+        self._slot = context.shared.counters.slot(folder.path)
         self._seen = -1
         self._looked = 0.0
         self._state: State | None = None
@@ -56,19 +56,23 @@ class Keeper:
         self._scan_seconds = 0.0  # how long the last look took
         self.generation = 0  # another number: a UID may mean another message than before
 
+    def is_another(self, inode: int) -> bool:
+        """Whether the folder with this inode of ``cur`` is not the one that is kept here, though its name is."""
+        return self._inode not in (0, inode)
+
     # -- reading
 
     def current(self) -> Snapshot | None:
         """The snapshot if nobody changed the folder since, without a system call; None when it must be loaded."""
         state = self._state
-        if state is not None and self.context.counters.read(self._slot) == self._seen:
+        if state is not None and self.context.shared.counters.read(self._slot) == self._seen:
             return state.snapshot
         return None
 
     def certain(self) -> Snapshot | None:
         """The snapshot if files, index and memory agree beyond doubt; looks at four times, takes no lock."""
         state = self._state
-        if state is None or self.context.counters.read(self._slot) != self._seen:
+        if state is None or self.context.shared.counters.read(self._slot) != self._seen:
             return None
         fingerprint = self.folder.fingerprint()
         if fingerprint != state.fingerprint or states.may_hide_changes(fingerprint, state.scanned):
@@ -88,12 +92,12 @@ class Keeper:
     def look(self) -> None:
         """Somebody may have changed the directories: if so, tell every process and wake the sessions here."""
         state = self._state
-        if state is None or self.context.counters.read(self._slot) != self._seen:
+        if state is None or self.context.shared.counters.read(self._slot) != self._seen:
             self.subscribers.wake()
             return
         fingerprint = self.folder.fingerprint()
         if fingerprint != state.fingerprint or self._unsure(fingerprint, state):
-            self.context.counters.advance(self._slot)
+            self.context.shared.counters.advance(self._slot)
             self.subscribers.wake()
 
     def _unsure(self, fingerprint: Fingerprint, state: State) -> bool:
@@ -127,9 +131,9 @@ class Keeper:
 
         StoreError NOT_FOUND when another folder stands there under the old name.
         """
-        tick = self.context.counters.read(self._slot)
+        tick = self.context.shared.counters.read(self._slot)
         fingerprint = self.folder.fingerprint()
-        if self._inode not in (0, fingerprint.inode):
+        if self.is_another(fingerprint.inode):
             self.replaced = True
             raise StoreError(Kind.NOT_FOUND, "the mailbox was replaced by another one")
         self._inode = fingerprint.inode
@@ -265,7 +269,8 @@ class Keeper:
         listed = self._follow_uidlist()
         words, renamed_words = self._read_keywords(fingerprint)
         old = self.state.snapshot
-        difference = compare(self.folder, old.messages)
+        with LANE.aside():
+            difference = compare(self.folder, old.messages)
         self._scan_seconds = (time.time_ns() - scanned) / 1e9
         modseq = states.next_modseq(old.highestmodseq)
         changed = {m.uid: self._renamed(m, file, words, modseq) for m, file in difference.renamed}
@@ -408,7 +413,7 @@ class Keeper:
             self._keywords_time = fingerprint.keywords
         self._state = State(snapshot, state.rev + 1, fingerprint, state.scanned)
         self._save([*changed, *added], [(uid, highest) for uid in gone], whole)
-        self._seen = self.context.counters.advance(self._slot)
+        self._seen = self.context.shared.counters.advance(self._slot)
         self.subscribers.wake()
         return snapshot
 
@@ -428,7 +433,7 @@ class Keeper:
             messages = states.replaced(state.snapshot.messages, still, (), ())
             self._state = replace(state, snapshot=replace(state.snapshot, messages=messages), rev=state.rev + 1)
         self._save(list(still.values()), [], False)
-        self._seen = self.context.counters.advance(self._slot)
+        self._seen = self.context.shared.counters.advance(self._slot)
 
     def trim_uidlist(self) -> None:
         """Rewrite the list when most of its lines belong to messages that are gone; the old one does as well."""

@@ -100,11 +100,11 @@ class Mailbox(Reader):
         added: list[Message] = []
         try:
             for start in range(0, len(sources), _BATCH):
-                with LANE:
-                    for i, s in enumerate(sources[start : start + _BATCH], listed.next_uid + start):
-                        words = keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))
-                        file = self._place(s, words, table, keep)
-                        added.append(Message(Uid(i), file, s.flags, words, modseq, s.date, s.size, s.vsize, now))
+                _let_others_in(start)
+                for i, s in enumerate(sources[start : start + _BATCH], listed.next_uid + start):
+                    words = keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))
+                    file = self._place(s, words, table, keep)
+                    added.append(Message(Uid(i), file, s.flags, words, modseq, s.date, s.size, s.vsize, now))
             pairs = [(filename.base_of(m.file), uidlist.Entry(m.uid)) for m in added]
             uidlist.append(self.folder.uidlist_path, listed, pairs)
         except BaseException:
@@ -192,8 +192,8 @@ class Mailbox(Reader):
                 pending.append((m, new_flags, words))
         done: list[Message | None] = []
         for start in range(0, len(pending), _BATCH):
-            with LANE:
-                done += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
+            _let_others_in(start)
+            done += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
         changed = [m for m in done if m is not None]
         if changed or table != snapshot.keywords:
             moved = modseq if changed else None
@@ -260,8 +260,8 @@ class Mailbox(Reader):
         """Remove the files; returns the UIDs of those that were not there under the names that we know."""
         missed: set[int] = set()
         for start in range(0, len(doomed), _BATCH):
-            with LANE:
-                missed.update(m.uid for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file))
+            _let_others_in(start)
+            missed.update(m.uid for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file))
         return missed
 
     def claim_recent(self) -> tuple[int, Snapshot]:
@@ -281,8 +281,8 @@ class Mailbox(Reader):
                 return first, snapshot
             done: list[Message | None] = []
             for start in range(0, len(moved), _BATCH):
-                with LANE:
-                    done += [self._to_cur(m) for m in moved[start : start + _BATCH]]
+                _let_others_in(start)
+                done += [self._to_cur(m) for m in moved[start : start + _BATCH]]
             changed = [m for m in done if m is not None]
             claimed = self.keeper.commit(changed=changed, first_recent=snapshot.uidnext)
             if len(changed) < len(moved):  # another program was quicker
@@ -349,6 +349,11 @@ class Mailbox(Reader):
         path = f"{self.folder.path}/{m.file}"
         sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
         return Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
+
+
+def _let_others_in(start: int) -> None:
+    if start:
+        LANE.breathe()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import filename
+from mailserver.store.lane import LANE
 
 NAME = "maildirsize"
 _MAX_FILE = 5120  # octets; the limit that Maildir++ sets, so that reading stays cheap
@@ -92,11 +93,12 @@ class Quota:
         limits = self.limits()
         if not limits or messages <= 0:
             return
-        if _fits(self.usage(), limits, octets, messages):
-            return
-        with self._lock:
-            if self._age() > _OLD_SECONDS and _fits(self._count(), limits, octets, messages):
+        with LANE.aside():  # another thread may be counting, and that takes its time
+            if _fits(self.usage(), limits, octets, messages):
                 return
+            with self._lock:
+                if self._age() > _OLD_SECONDS and _fits(self._count(), limits, octets, messages):
+                    return
         raise StoreError(Kind.NO_QUOTA, "the mailbox is full")
 
     def add(self, octets: int, messages: int) -> None:

@@ -20,7 +20,9 @@ from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.texts import Texts, texts_of
 
+_READ_TOGETHER = 8 << 20  # octets of messages in memory at a time
 _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
 
 
@@ -74,7 +76,7 @@ class Reader:
     def _locked(self) -> Iterator[None]:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        with os_errors(), self.keeper.lock.hold():
+        with os_errors(), LANE, self.keeper.lock.hold():
             if self.gone:  # while we waited
                 raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
@@ -166,6 +168,18 @@ class Reader:
         """Each message's header with its empty line; None for a message that is gone."""
         return self._current_facts().get(facts.HEADER, messages, facts.make_header, self.read_many)
 
+    def texts(self, messages: Sequence[Message]) -> list[Texts | None]:
+        """The texts of several messages, None for one that is gone."""
+        cache, validity = self._context.shared.texts, self.snapshot().uidvalidity
+        keys = [(self.folder.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
+        found = [cache.get(key) for key in keys]
+        for some in _portions([i for i, texts in enumerate(found) if texts is None], messages):
+            for i, data in zip(some, self.read_many([messages[i] for i in some]), strict=True):
+                if data is not None:
+                    found[i] = made = texts_of(data)
+                    cache.put(keys[i], made)
+        return found
+
     def text_index(self) -> tuple[TextIndex, str]:
         """The account's text index, and the name that this mailbox has in it."""
         return self._context.text, f"{self.keeper.directory}/{self.snapshot().uidvalidity}"
@@ -173,7 +187,7 @@ class Reader:
     def index_soon(self) -> None:
         """Have new messages put into the text index, if the user searches texts at all."""
         if self._context.text.in_use():
-            self._context.indexer.schedule(self)
+            self._context.shared.indexer.schedule(self)
 
     def forget_texts(self, uids: Sequence[int]) -> None:
         """These messages are gone: the text index need not keep them."""
@@ -214,11 +228,25 @@ class Reader:
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
         with os_errors():
-            self._context.watcher.add(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.add(self.folder.path, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            self._context.watcher.remove(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.remove(self.folder.path, self.keeper.look)
 
         return Subscription(end)
+
+
+def _portions(indexes: Sequence[int], messages: Sequence[Message]) -> Iterator[list[int]]:
+    """The indexes in groups whose messages are small enough together."""
+    group: list[int] = []
+    octets = 0
+    for i in indexes:
+        if group and octets + messages[i].size > _READ_TOGETHER:
+            yield group
+            group, octets = [], 0
+        group.append(i)
+        octets += messages[i].size
+    if group:
+        yield group

@@ -133,7 +133,7 @@ class GroupSync:
 
     def sync(self) -> None:
         """Return when an fsync that began after this call has ended. OSError from it is everybody's."""
-        with self._condition:
+        with LANE.aside(), self._condition:
             wanted = self._begun + 1
             while self._ended < wanted:
                 if not self._running:
