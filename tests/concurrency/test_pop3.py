@@ -103,6 +103,41 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
                 other.quit()
 
 
+def test_beside_imap_in_another_process(tmp_path: Path) -> None:
+    """RFC 1939 section 8: the maildrop stays what it was at login, whatever others do to the mailbox."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    mail = tmp_path / "mail"
+    with (
+        Program(tmp_path / "a", protocols=("pop3",), mail=mail) as first,
+        Program(tmp_path / "b", protocols=("imap",), mail=mail) as second,
+        Model(second.ports["imap"]) as imap,
+    ):
+        for number in range(5):
+            imap.require("APPEND INBOX {}", message(f"t{number}"))
+        imap.require("SELECT INBOX")
+        with session(first.ports["pop3"]) as client:
+            before = (client.stat(), client.list()[1], client.uidl()[1])
+            imap.require("STORE 2 +FLAGS (\\Deleted)")
+            imap.require("EXPUNGE")
+            imap.require("STORE 1:4 +FLAGS (\\Flagged work)")
+            imap.require("APPEND INBOX {}", message("new"))
+            assert (client.stat(), client.list()[1], client.uidl()[1]) == before
+            with pytest.raises(poplib.error_proto):
+                client.retr(2)
+            assert [b"".join(client.retr(n)[1])[:11] for n in (1, 3, 4, 5)] == [
+                b"Subject: t%d" % n for n in (0, 2, 3, 4)
+            ]
+            client.dele(5)
+            client.dele(2)
+            client.quit()
+        imap.require("NOOP")
+        found = imap.require("UID SEARCH ALL")
+        assert found.ok
+        with session(first.ports["pop3"]) as client:
+            assert [line.split()[1][:8] for line in client.uidl()[1]] == [b"%08x" % n for n in (1, 3, 4, 6)]
+
+
 def test_login_delay_over_workers(tmp_path: Path) -> None:
     """RFC 2449 section 6.5. Which worker answers is chance; a delay that one of them forgot would show."""
     with Program(tmp_path, workers=2, protocols=("pop3",)) as program:

@@ -83,6 +83,16 @@ def test_what_courier_added_meanwhile_comes_behind(mail_root: Path) -> None:
         ]
 
 
+def test_a_list_of_uids_that_was_lost_gets_couriers_ids_again(mail_root: Path) -> None:
+    root = maildir(mail_root / "alice", lists="/3 9 111\n1500000003.c 11 4:111:0\n1500000001.a 11 5:111:0\n")
+    with Store(str(mail_root), durability="relaxed") as store:
+        before = seen(store)
+        (root / "dovecot-uidlist").unlink()
+        assert (
+            seen(store) == before == [("1500000001.a", "UID5-111"), ("1500000003.c", "UID4-111"), ("1500000002.b", "")]
+        )
+
+
 def test_ids_of_dovecot_go_before_couriers(mail_root: Path) -> None:
     root = maildir(mail_root / "alice", lists="/3 9 111\n1500000001.a 11 4:111:0\n1500000002.b 11 5:111:0\n")
     (root / "dovecot-uidlist").write_text(

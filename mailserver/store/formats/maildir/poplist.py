@@ -44,7 +44,7 @@ class PopList:
         self._courier_path = f"{path}/{sizelist.NAME}"
         self._path = uidlist_path
         self._read: tuple[Signature | None, dict[str, Entry]] = (None, {})
-        self._adopted: Signature | None = None
+        self._adopted: tuple[Signature | None, int] = (None, 0)  # which list, into which dovecot-uidlist
 
     def ordered(self, messages: Sequence[Message]) -> list[PopMessage]:
         """The messages in POP3's order. OSError."""
@@ -86,8 +86,12 @@ class PopList:
 
     def to_adopt(self) -> bool:
         """Whether Courier left a list that has not been taken over, or has changed since."""
-        signature = uidlist.sign(self._courier_path)
-        return signature is not None and signature != self._adopted
+        mark = self._mark()
+        return mark[0] is not None and mark != self._adopted
+
+    def _mark(self) -> tuple[Signature | None, int]:
+        ours = uidlist.sign(self._path)
+        return uidlist.sign(self._courier_path), ours[0] if ours else 0
 
     def adopt(self, next_uid: int, *, sync: bool) -> None:
         """Take over Courier's list. Under the folder's lock, after its messages got their UIDs. OSError, StoreError."""
@@ -108,7 +112,7 @@ class PopList:
             listed.next_uid = max(listed.next_uid, next_uid)
             uidlist.write(self._path, listed, listed.entries, sync=sync)
             _log.info("courier-uidls-adopted", path=self._courier_path, messages=len(new))
-        self._adopted = signature
+        self._adopted = (signature, self._mark()[1])
 
 
 def _with(entry: Entry, uidl: str, number: int) -> Entry:
