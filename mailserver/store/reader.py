@@ -217,7 +217,7 @@ class Reader:
         """The mailbox as it is, and its messages in POP3's order with the unique-ids that other servers gave them."""
         snapshot = self.rescan()
         with os_errors():
-            if self._pop_list.to_adopt():
+            if self._pop_list.to_adopt(snapshot.messages):
                 with self._locked():
                     snapshot = self.keeper.load(look=True).snapshot
                     self._pop_list.adopt(snapshot.uidnext, sync=self._context.sync)

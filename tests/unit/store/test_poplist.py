@@ -94,17 +94,20 @@ def test_a_list_of_uids_that_was_lost_gets_couriers_ids_again(mail_root: Path) -
 
 
 def test_ids_of_dovecot_go_before_couriers(mail_root: Path) -> None:
-    root = maildir(mail_root / "alice", lists="/3 9 111\n1500000001.a 11 4:111:0\n1500000002.b 11 5:111:0\n")
+    root = maildir(
+        mail_root / "alice",
+        lists="/3 9 111\n1500000001.a 11 4:111:0\n1500000002.b 11 5:111:0\n1500000003.c 11 6:111:0\n",
+    )
     (root / "dovecot-uidlist").write_text(
         "3 V1700000000 N30 Gabcdefabcdefabcdefabcdefabcdefab\n7 W11 Pold O2 :1500000001.a\n"
-        "8 O1 :1500000003.c\n9 :1500000002.b\n"
+        "8 O1 :1500000003.c\n9 W11 :1500000002.b\n"
     )
     with Store(str(mail_root), durability="relaxed") as store:
-        assert seen(store) == [("1500000003.c", ""), ("1500000001.a", "old"), ("1500000002.b", "UID5-111")]
+        assert seen(store) == [("1500000003.c", "UID6-111"), ("1500000001.a", "old"), ("1500000002.b", "UID5-111")]
         assert store.account("alice").inbox.snapshot().uidnext == 30
     text = (root / "dovecot-uidlist").read_text()
     assert "7 W11 Pold O2 :" in text
-    assert "9 PUID5-111 O3 :" in text
+    assert "9 W11 PUID5-111 O3 :" in text
 
 
 def test_ids_stay_when_the_list_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:

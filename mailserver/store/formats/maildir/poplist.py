@@ -44,7 +44,7 @@ class PopList:
         self._courier_path = f"{path}/{sizelist.NAME}"
         self._path = uidlist_path
         self._read: tuple[Signature | None, dict[str, Entry]] = (None, {})
-        self._adopted: tuple[Signature | None, int] = (None, 0)  # which list, into which dovecot-uidlist
+        self._courier: tuple[Signature | None, dict[str, str]] = (None, {})
 
     def ordered(self, messages: Sequence[Message]) -> list[PopMessage]:
         """The messages in POP3's order. OSError."""
@@ -84,19 +84,24 @@ class PopList:
 
     # -- Courier
 
-    def to_adopt(self) -> bool:
-        """Whether Courier left a list that has not been taken over, or has changed since."""
-        mark = self._mark()
-        return mark[0] is not None and mark != self._adopted
+    def to_adopt(self, messages: Sequence[Message]) -> bool:
+        """Whether Courier's list knows one of the messages and dovecot-uidlist has no unique-id for it. OSError."""
+        theirs = self._couriers()
+        if not theirs:
+            return False
+        fields = self._fields()
+        listed = (base for m in messages if (base := filename.base_of(m.file)) in theirs)
+        return any((entry := fields.get(base)) is None or not entry.value("P") for base in listed)
 
-    def _mark(self) -> tuple[Signature | None, int]:
-        ours = uidlist.sign(self._path)
-        return uidlist.sign(self._courier_path), ours[0] if ours else 0
+    def _couriers(self) -> dict[str, str]:
+        signature = uidlist.sign(self._courier_path)
+        if signature != self._courier[0]:
+            self._courier = (signature, sizelist.read(self._courier_path))
+        return self._courier[1]
 
     def adopt(self, next_uid: int, *, sync: bool) -> None:
         """Take over Courier's list. Under the folder's lock, after its messages got their UIDs. OSError, StoreError."""
-        signature = uidlist.sign(self._courier_path)
-        theirs = sizelist.read(self._courier_path)
+        theirs = self._couriers()
         listed = uidlist.read(self._path)
         if listed is None:
             return
@@ -112,9 +117,9 @@ class PopList:
             listed.next_uid = max(listed.next_uid, next_uid)
             uidlist.write(self._path, listed, listed.entries, sync=sync)
             _log.info("courier-uidls-adopted", path=self._courier_path, messages=len(new))
-        self._adopted = (signature, self._mark()[1])
 
 
 def _with(entry: Entry, uidl: str, number: int) -> Entry:
-    kept = [word for word in entry.fields.split(" ") if word and word[0] not in "PO"]
-    return replace(entry, fields=" ".join([*kept, f"P{uidl}", f"O{number}"]))
+    """The line with this unique-id, and at this place if it has none."""
+    place = [] if entry.value("O") else [f"O{number}"]
+    return replace(entry, fields=" ".join([*entry.fields.split(), f"P{uidl}", *place]))
