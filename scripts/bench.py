@@ -2,9 +2,9 @@
 
     python -m scripts.bench [--seconds 2] [--rounds 3] [--connections 10] [--workers 2] [workload ...]
 
-Every connection sends one command, waits for its end, and sends the next. Each round runs a workload first on one
-server, then on the other; what is printed is the median of the rounds and the ratio. Repeated runs differ by a third on
-a busy machine: look at ratios, and do not run anything beside it.
+Every connection sends one command, waits for its end, and sends the next (``pop3_pipelined`` does not wait). Each round
+runs a workload first on one server, then on the other; what is printed is the median of the rounds and the ratio.
+Repeated runs differ by a third on a busy machine: look at ratios, and do not run anything beside it.
 """
 
 from __future__ import annotations

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.interop.dovecot import Dovecot
+from tests.interop.fetchmail import fetchmail
 from tests.interop.serving import PASSWORD, serve
+from tests.interop.wire import Wire
 from tests.messages import corpus
 
 _ODD = [
@@ -91,3 +94,19 @@ def test_every_message_of_the_corpus_first_here_then_there() -> None:
             before = raw(app.ports["pop3"], len(messages))
         dovecot.own(dovecot.mail_root)
         _same(raw(dovecot.pop3_port, len(messages)), before)
+
+
+def test_fetchmail_notices_no_change_of_server(tmp_path: Path) -> None:
+    nothing_new = 1
+    with Dovecot() as dovecot:
+        _maildir(dovecot, corpus()[:6])
+        assert len(fetchmail(dovecot.pop3_port, tmp_path, "keep")) == 6
+        assert fetchmail(dovecot.pop3_port, tmp_path, "keep", accept=(nothing_new,)) == []
+        with serve(dovecot.mail_root) as app:
+            assert fetchmail(app.ports["pop3"], tmp_path, "keep", accept=(nothing_new,)) == []
+            with Wire(app.ports["imap"], "user1", PASSWORD) as wire:
+                wire.append("INBOX", b"From: a@b\r\nSubject: new\r\n\r\nnew\r\n")
+            (found,) = fetchmail(app.ports["pop3"], tmp_path, "keep")
+            assert b"Subject: new" in found
+        dovecot.own(dovecot.mail_root)
+        assert fetchmail(dovecot.pop3_port, tmp_path, "keep", accept=(nothing_new,)) == []

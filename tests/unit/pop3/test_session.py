@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mailserver.config.schema import Pop3Config
 from mailserver.ops import metrics
 from mailserver.pop3 import commands
 from mailserver.pop3.context import Pop3Options
@@ -118,6 +119,36 @@ def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path) -> None:
         left = box.rescan().messages
         assert [m.uid for m in left] == [1, 4, 5]
         assert [m.flags for m in left] == [Flag.FLAGGED | Flag.SEEN, Flag.FLAGGED | Flag.SEEN, 0]
+
+
+def test_every_setting_reaches_the_sessions(tmp_path: Path) -> None:
+    config = Pop3Config(
+        host="127.0.0.1",
+        port=0,
+        ssl_port=-1,
+        mailbox_path=str(tmp_path),
+        users={"alice": "secret"},
+        connection_timeout_seconds=7,
+        max_message_size=2000,
+        delete_on_quit=False,
+        pop3_delete_type="flag",
+        uidl_format="cyrus",
+        login_delay_seconds=9,
+        expire_days=11,
+        utf8_headers="refuse",
+    )
+    with Pop3Server(config) as server:
+        assert server.context.options == Pop3Options(
+            timeout=7,
+            max_message_size=2000,
+            delete_on_quit=False,
+            delete_type="flag",
+            uidl_format="cyrus",
+            login_delay=9,
+            expire_days=11,
+            utf8_headers="refuse",
+            max_bad_commands=20,
+        )
 
 
 def test_too_many_failures_end_the_session(tmp_path: Path) -> None:

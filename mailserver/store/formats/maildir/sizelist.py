@@ -47,17 +47,18 @@ def parse(data: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines:
         name, _, rest = line.partition(b" ")
-        uidl = _unique_id(version, name, rest.split())
+        base = name.partition(b":")[0]
+        uidl = _unique_id(version, base, rest.split())
         if uidl:
-            found[os.fsdecode(name.partition(b":")[0])] = uidl
+            found[os.fsdecode(base)] = uidl
     return found
 
 
-def _unique_id(version: int, name: bytes, words: list[bytes]) -> str:
-    if not name or len(words) < 1 + (version > 0) or not words[0].isdigit():
+def _unique_id(version: int, base: bytes, words: list[bytes]) -> str:
+    if not base or len(words) < 1 + (version > 0) or not words[0].isdigit():
         return ""
     if version == 0:
-        return plain(name.partition(b":")[0])
+        return plain(base)
     numbers = words[1].split(b":")
     if not all(n.isdigit() for n in numbers[:2]) or not int(numbers[0]) or (version > 1 and len(numbers) < 2):
         return ""
