@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mailserver.store.formats.maildir.poplist import PopMessage
+from mailserver.store.model.pop import PopMessage
 
 _FORMS: Mapping[str, Callable[[int, PopMessage], str]] = {
     # Dovecot's %08Xu%08Xv

@@ -14,12 +14,13 @@ from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
 from mailserver.store.formats.maildir.folder import MaildirFolder
-from mailserver.store.formats.maildir.poplist import PopList, PopMessage
+from mailserver.store.formats.maildir.poplist import PopList
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.pop import PopMessage
 from mailserver.store.texts import Texts, texts_of
 
 _READ_TOGETHER = 8 << 20  # octets of messages in memory at a time

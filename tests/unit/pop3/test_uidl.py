@@ -6,9 +6,9 @@ import pytest
 
 from mailserver.config.schema import Pop3Config
 from mailserver.pop3.uidl import unique_ids
-from mailserver.store.formats.maildir.poplist import PopMessage
 from mailserver.store.model.message import Message
 from mailserver.store.model.numbers import ModSeq, Uid
+from mailserver.store.model.pop import PopMessage
 
 
 def entry(uid: int, base: str, saved: str = "") -> PopMessage:

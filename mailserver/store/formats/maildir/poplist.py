@@ -11,30 +11,17 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from mailserver.ops import log as logging
 from mailserver.store.formats.maildir import filename, sizelist, uidlist
 from mailserver.store.formats.maildir.uidlist import Entry, Signature
 from mailserver.store.model.message import Message
+from mailserver.store.model.pop import PopMessage
 
 _FIELDS = rb"(?: [A-Z][^ \n:][^ \n]*)*"
 _LINE = re.compile(rb"^(\d{1,10})(" + _FIELDS + rb" [PO][^ \n:][^ \n]*" + _FIELDS + rb") :([^\n]+)\n", re.M)
 _UNORDERED = 1 << 62
 _log = logging.get("store")
-
-
-class PopMessage(NamedTuple):
-    """A message as POP3 counts it. ``saved`` is the unique-id that it keeps for ever, "" when there is none."""
-
-    message: Message
-    saved: str
-    base: str
-
-    @property
-    def name(self) -> str:
-        """What its file is called, which never changes, in characters that a unique-id may have."""
-        return sizelist.plain(os.fsencode(self.base))
 
 
 class PopList:

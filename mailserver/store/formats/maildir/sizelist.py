@@ -21,9 +21,10 @@ import os
 import re
 from collections.abc import Mapping
 
+from mailserver.store.model.pop import plain
+
 NAME = "courierpop3dsizelist"
 _HEADER = re.compile(rb"/(\d) (\d+)(?: (\d+))?\s*\Z")
-_NOT_PLAIN = re.compile(rb"[^\x21-\x7e]|['\"+]")
 
 
 def read(path: str) -> dict[str, str]:
@@ -64,11 +65,6 @@ def _unique_id(version: int, base: bytes, words: list[bytes]) -> str:
         return ""
     uidv = int(numbers[1]) if version > 1 else 0
     return f"UID{int(numbers[0])}" + (f"-{uidv}" if uidv else "")
-
-
-def plain(base: bytes) -> str:
-    """Return a file name as a unique-id, as Courier writes it: RFC 1939 section 7 allows 0x21 to 0x7E."""
-    return _NOT_PLAIN.sub(lambda m: b"+%02X" % m[0][0], base).decode("ascii")
 
 
 def order(uidls: Mapping[str, str]) -> list[str]:
