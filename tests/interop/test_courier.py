@@ -6,6 +6,8 @@ import os
 import poplib
 from pathlib import Path
 
+import pytest
+
 from tests.interop import courier
 from tests.interop.dovecot import Dovecot
 from tests.interop.serving import PASSWORD, serve
@@ -67,3 +69,24 @@ def test_from_courier_and_back_and_on_to_dovecot() -> None:
         assert kept == later
         dovecot.own(dovecot.mail_root)
         assert listed(dovecot.pop3_port) == later
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/3 40 111\n{0} 40 20:111:0\n{1} 32 0:0:0\n{2} 32 8:0:1\n",
+        "/2 40 111\n{2} 32 8:0\n{0} 40 20:99\n{1} 32 0:5\n",
+        "/3 40\n{0} 32 7:4:0\n{1} 32 8:4:0\n{2} 32 9:4:0\n",
+    ],
+)
+def test_lists_are_read_as_courier_reads_them(tmp_path: Path, text: str) -> None:
+    maildir = tmp_path / "mail" / "user1"
+    names = ["1500000002.M1P1.h:2,S", "1500000001.b+'é h:2,", "1500000003.M1P1,S=9:2,RS"]
+    for part in ("cur", "new", "tmp"):
+        (maildir / part).mkdir(parents=True)
+    for name in names:
+        (maildir / "cur" / name).write_bytes(b"a: b\n\nc\n")
+    (maildir / "courierpop3dsizelist").write_text(text.format(*names))
+    with serve(tmp_path / "mail") as app:
+        ours = listed(app.ports["pop3"])
+    assert [uidl for _, _, uidl in ours] == [uidl for _, _, uidl in couriers(maildir)]

@@ -2,17 +2,19 @@
 
 Courier's versions have written four forms, which the first line tells apart:
 
-=======================  ==========================  ===================================================
+=======================  ==========================  ==============================================
 first line               lines                       unique-id
-=======================  ==========================  ===================================================
-(none: version 0)        ``name size``               the name, what is not plain in it as ``+HH``
+=======================  ==========================  ==============================================
+(none: version 0)        ``name size``               the name
 ``/1 next``              ``name size uid``           ``UIDuid``
 ``/2 next uidvalidity``  ``name size uid:uidv``      ``UIDuid-uidv``, ``UIDuid`` where uidv is 0
 ``/3 next uidvalidity``  ``name size uid:uidv:utf8`` the same
-=======================  ==========================  ===================================================
+=======================  ==========================  ==============================================
 
-``name`` is a file name, with flags or without. A uid of 0 is none: Courier would give a new one. The order in which
-Courier shows messages is that of their names. A list that Courier would not read either is as good as none.
+``name`` is a file name, which may hold spaces, with flags or without. Where uid is 0, as later versions write what they
+found in version 0, the unique-id is the name without flags, what is not plain in it as ``+HH``. The order in which
+Courier shows messages is that of their names. Courier 1.0 reads versions 2 and 3 only: who left an older list was an
+older Courier, and its clients know the older forms.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from collections.abc import Mapping
 from mailserver.store.model.pop import plain
 
 NAME = "courierpop3dsizelist"
-_HEADER = re.compile(rb"/(\d) (\d+)(?: (\d+))?\s*\Z")
+_HEADER = re.compile(rb"/(\d+) \d+")
+_NUMBERS = re.compile(rb"(\d+)(?::(\d+))?")
 
 
 def read(path: str) -> dict[str, str]:
@@ -43,28 +46,28 @@ def parse(data: bytes) -> dict[str, str]:
     if lines[0].startswith(b"/"):
         header = _HEADER.match(lines.pop(0))
         version = int(header[1]) if header else -1
-        if header is None or not 1 <= version <= 3 or (version > 1 and header[3] is None):
+        if not 1 <= version <= 3:
             return {}
     found: dict[str, str] = {}
     for line in lines:
-        name, _, rest = line.partition(b" ")
+        name, *words = line.rsplit(b" ", 2 if version else 1)
         base = name.partition(b":")[0]
-        uidl = _unique_id(version, base, rest.split())
+        uidl = _unique_id(version, base, words) if base and words and words[0].isdigit() else ""
         if uidl:
             found[os.fsdecode(base)] = uidl
     return found
 
 
 def _unique_id(version: int, base: bytes, words: list[bytes]) -> str:
-    if not base or len(words) < 1 + (version > 0) or not words[0].isdigit():
-        return ""
-    if version == 0:
+    if not version:
         return plain(base)
-    numbers = words[1].split(b":")
-    if not all(n.isdigit() for n in numbers[:2]) or not int(numbers[0]) or (version > 1 and len(numbers) < 2):
+    numbers = _NUMBERS.match(words[1]) if len(words) == 2 else None
+    if numbers is None or (version > 1 and numbers[2] is None):
         return ""
-    uidv = int(numbers[1]) if version > 1 else 0
-    return f"UID{int(numbers[0])}" + (f"-{uidv}" if uidv else "")
+    uid, uidv = int(numbers[1]), int(numbers[2] or 0) if version > 1 else 0
+    if not uid:
+        return plain(base)
+    return f"UID{uid}-{uidv}" if uidv else f"UID{uid}"
 
 
 def order(uidls: Mapping[str, str]) -> list[str]:
