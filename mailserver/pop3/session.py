@@ -34,7 +34,7 @@ class Session:
         self.conn = conn
         self.context = context
         self.state = State.AUTHORIZATION
-        self.user: str | None = None  # given by USER, awaiting PASS
+        self.user: str | None = None  # given by USER, awaiting PASS; then who logged in
         self.utf8 = False
         self.done = False
         self.challenge = f"<{secrets.token_hex(12)}@{context.hostname}>" if context.options.apop else None
@@ -94,6 +94,7 @@ class Session:
     def enter(self, user: str, maildrop: Maildrop) -> None:
         """Go to the TRANSACTION state."""
         self._maildrop = maildrop
+        self.user = user
         self.state = State.TRANSACTION
         self.conn.mark_authenticated()
         _log.info("opened", self.conn, user=user, messages=len(maildrop.items()))
@@ -135,6 +136,7 @@ class Session:
         finally:
             if self._maildrop is not None:
                 self._maildrop.close()
+                _log.info("logout", self.conn, user=self.user, received=self.conn.received, sent=self.conn.sent)
 
     def _say_goodbye(self) -> None:
         with contextlib.suppress(ConnectionLost, TimedOut):

@@ -121,6 +121,18 @@ def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path) -> None:
         assert [m.flags for m in left] == [Flag.FLAGGED | Flag.SEEN, Flag.FLAGGED | Flag.SEEN, 0]
 
 
+def test_begin_and_end_are_in_the_log(tmp_path: Path, log_lines: list[str]) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, _):
+        with connect(server) as client:
+            client.sendall(b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nQUIT\r\n")
+            while client.recv(1000):
+                pass
+        server.stop()
+    events = [line for line in log_lines if "proto=pop3" in line and "user=alice" in line]
+    assert ["event=opened" in events[0], "event=logout" in events[-1]] == [True, True]
+    assert "received=39" in events[-1]
+
+
 def test_every_setting_reaches_the_sessions(tmp_path: Path) -> None:
     config = Pop3Config(
         host="127.0.0.1",
