@@ -16,7 +16,7 @@ fact                            owner                                        if 
 ==============================  ===========================================  =======================================
 octets                          the message file                             a size in the name that is not the
                                                                              file's is ignored
-existence, system flags         the file's name                              the name wins (`reconcile`)
+existence, system flags         the file's name                              the name wins (``examine``)
 UID, UIDVALIDITY, POP3 UIDL     ``dovecot-uidlist``                          the list wins over the index; when the
 and order                                                                    list is gone the index restores its UIDs;
                                                                              ``courierpop3dsizelist`` is taken into

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from mailserver.store import names, special, subscriptions, uidvalidity
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
+from mailserver.store.formats.contract import Files
 from mailserver.store.formats.maildir.filename import unique
+from mailserver.store.formats.maildir.files import MaildirFiles
 from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.maildir.listing import Listing
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
@@ -119,6 +122,10 @@ class Account:
         directory = names.to_directory(name)
         return f"{self.root}/{directory}" if directory else self.root
 
+    def _files(self, path: str) -> Files:
+        folder = MaildirFolder(path, sync=self._sync)
+        return MaildirFiles(folder, Listing(folder.uidlist_path, self._new_uidvalidity, sync=self._sync))
+
     def _folder(self, name: str) -> MaildirFolder:
         return MaildirFolder(self._path(name), sync=self._sync)
 
@@ -183,7 +190,7 @@ class Account:
         with self._guard:
             found = self._mailboxes.get(directory)
             if found is None or found.gone or found.keeper.is_another(inode):
-                found = self._mailboxes[directory] = Mailbox(self._context, name, directory, path)
+                found = self._mailboxes[directory] = Mailbox(self._context, name, directory, self._files(path))
             self._recent[directory] = found
             self._recent.move_to_end(directory)
             if len(self._recent) > _KEPT_OPEN:
@@ -200,7 +207,7 @@ class Account:
             self._recent.pop(directory, None)
             gone = self._mailboxes.pop(directory, None)
         if gone is not None:
-            self._advance(gone.folder.path)  # so that nobody who wakes takes its snapshot for good
+            self._advance(gone.files.path)  # so that nobody who wakes takes its snapshot for good
             gone.let_go()
 
     def create(self, name: str, use: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from mailserver.store import facts
@@ -13,8 +12,7 @@ from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
-from mailserver.store.formats.maildir.folder import MaildirFolder
-from mailserver.store.formats.maildir.poplist import PopList
+from mailserver.store.formats.contract import Files
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
@@ -30,13 +28,13 @@ _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at wh
 class Reader:
     """``name`` is what clients call it."""
 
-    def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
+    def __init__(self, context: Context, name: str, directory: str, files: Files) -> None:
+        """``directory`` is its name in the index."""
         self.name = name
         self._gone = False
         self._context = context
-        self.folder = MaildirFolder(path, sync=context.sync)
-        self.keeper = Keeper(context, directory, self.folder)
-        self._pop_list = PopList(path, self.folder.uidlist_path)
+        self.files = files
+        self.keeper = Keeper(context, directory, files)
         self._facts = Facts(context.index, directory)
         self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
@@ -77,7 +75,7 @@ class Reader:
     def _locked(self) -> Iterator[None]:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        with os_errors(), LANE, self.keeper.lock.hold():
+        with os_errors(), LANE, self.keeper.lock.hold(), self.files.hold():
             if self.gone:  # while we waited
                 raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
@@ -92,18 +90,12 @@ class Reader:
     def open(self, message: Message) -> MessageFile:
         """Open its octets; StoreError EXPUNGED when it is gone."""
         with os_errors():
-            fd = self._open(message)
             try:
-                return MessageFile(fd, message.vsize)
-            except BaseException:
-                os.close(fd)
-                raise
+                return self.files.open(message)
+            except FileNotFoundError:
+                return self._open_elsewhere(message)
 
-    def _open(self, message: Message) -> int:
-        try:
-            return os.open(f"{self.folder.path}/{message.file}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass
+    def _open_elsewhere(self, message: Message) -> MessageFile:
         for _ in range(3):  # another session or program renamed it: find its new name
             with self._locked():
                 messages = self.keeper.load(look=True).snapshot.messages
@@ -111,7 +103,7 @@ class Reader:
                 if i == len(messages) or messages[i].uid != message.uid:
                     break
                 with contextlib.suppress(FileNotFoundError):
-                    return os.open(f"{self.folder.path}/{messages[i].file}", os.O_RDONLY | os.O_CLOEXEC)
+                    return self.files.open(messages[i])
         raise StoreError(Kind.EXPUNGED, "the message has been expunged")
 
     def read(self, message: Message) -> bytes:
@@ -121,18 +113,7 @@ class Reader:
 
     def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
         """All octets of several messages, None for one that is gone; quicker than one by one."""
-        result: list[bytes | None] = []
-        with LANE:
-            for m in messages:
-                data = None
-                with contextlib.suppress(OSError):
-                    fd = os.open(f"{self.folder.path}/{m.file}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        if m.vsize == m.size:
-                            data = os.read(fd, m.size + 1)
-                    finally:
-                        os.close(fd)
-                result.append(data if data is not None and len(data) == m.size else None)
+        result = self.files.read_many(messages)
         for i, m in enumerate(messages):
             if result[i] is None:
                 with contextlib.suppress(StoreError):
@@ -172,7 +153,7 @@ class Reader:
     def texts(self, messages: Sequence[Message]) -> list[Texts | None]:
         """The texts of several messages, None for one that is gone."""
         cache, validity = self._context.shared.texts, self.snapshot().uidvalidity
-        keys = [(self.folder.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
+        keys = [(self.files.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
         found = [cache.get(key) for key in keys]
         for some in _portions([i for i, texts in enumerate(found) if texts is None], messages):
             for i, data in zip(some, self.read_many([messages[i] for i in some]), strict=True):
@@ -200,7 +181,7 @@ class Reader:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
         if self.keeper.current() is None:
             self._load(look=False)
-        return self.keeper.uidlist.guid
+        return self.files.object_id
 
     def unseen(self, snapshot: Snapshot) -> int:
         """How many messages of the snapshot are not \\Seen; counted once."""
@@ -216,25 +197,25 @@ class Reader:
 
     def maildrop(self) -> tuple[Snapshot, list[PopMessage]]:
         """The mailbox as it is, and its messages in POP3's order with the unique-ids that other servers gave them."""
-        snapshot = self.rescan()
+        snapshot, pop = self.rescan(), self.files.pop
         with os_errors():
-            if self._pop_list.to_adopt(snapshot.messages):
+            if pop.to_adopt(snapshot.messages):
                 with self._locked():
                     snapshot = self.keeper.load(look=True).snapshot
-                    self._pop_list.adopt(snapshot.uidnext, sync=self._context.sync)
-            return snapshot, self._pop_list.ordered(snapshot.messages)
+                    pop.adopt(snapshot.uidnext)
+            return snapshot, pop.ordered(snapshot.messages)
 
     # -- news
 
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
         with os_errors():
-            self._context.shared.watcher.add(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.add(self.files.path, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            self._context.shared.watcher.remove(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.remove(self.files.path, self.keeper.look)
 
         return Subscription(end)
 

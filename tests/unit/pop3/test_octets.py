@@ -46,7 +46,7 @@ def test_every_message_of_the_corpus(tmp_path: Path) -> None:
     ]
     messages = [*corpus(), *odd]
     with serving(tmp_path, Pop3Options()) as (server, store):
-        folder = Path(store.account("alice").inbox.folder.path) / "cur"
+        folder = Path(store.account("alice").inbox.files.path) / "cur"
         for number, octets in enumerate(messages):
             (folder / f"15{number:08d}.x:2,").write_bytes(octets)
         with connect(server) as client:
@@ -72,7 +72,7 @@ def test_a_message_of_50_mb_is_not_held_in_memory(tmp_path: Path, command: bytes
     line = b"." + b"x" * 997 + b"\r\n"
     with serving(tmp_path, Pop3Options()) as (server, store):
         inbox = store.account("alice").inbox
-        path = Path(inbox.folder.path) / "cur" / f"1500000000.x,S={size},W={size}:2,"
+        path = Path(inbox.files.path) / "cur" / f"1500000000.x,S={size},W={size}:2,"
         head = b"Subject: big\r\n\r\n"
         with path.open("wb") as file:
             file.write(head + line * ((size - len(head)) // 1000))
@@ -132,7 +132,7 @@ def opened_files() -> Iterator[list[str]]:
 def test_ten_thousand_messages_are_listed_without_opening_one(tmp_path: Path) -> None:
     count = 10_000
     with serving(tmp_path, Pop3Options()) as (server, store):
-        folder = Path(store.account("alice").inbox.folder.path) / "cur"
+        folder = Path(store.account("alice").inbox.files.path) / "cur"
         for number in range(count):
             (folder / f"15{number:08d}.x,S=6,W=8:2,").write_bytes(b"a: b\n\n")
         with opened_files() as opened, connect(server) as client:

@@ -27,7 +27,8 @@ _log = logging.get("store")
 class PopList:
     """Of one folder, in one process. Several threads may use it: what it remembers is replaced as a whole."""
 
-    def __init__(self, path: str, uidlist_path: str) -> None:
+    def __init__(self, path: str, uidlist_path: str, *, sync: bool) -> None:
+        self._sync = sync
         self._courier_path = f"{path}/{sizelist.NAME}"
         self._path = uidlist_path
         self._read: tuple[Signature | None, dict[str, Entry]] = (None, {})
@@ -86,7 +87,7 @@ class PopList:
             self._courier = (signature, sizelist.read(self._courier_path))
         return self._courier[1]
 
-    def adopt(self, next_uid: int, *, sync: bool) -> None:
+    def adopt(self, uidnext: int) -> None:
         """Take over Courier's list. Under the folder's lock, after its messages got their UIDs. OSError, StoreError."""
         theirs = self._couriers()
         listed = uidlist.read(self._path)
@@ -101,8 +102,8 @@ class PopList:
             last = max(int(e.value("O") or 0) for e in listed.entries.values() if (e.value("O") or "0").isdigit())
             for number, base in enumerate(new, last + 1):
                 listed.entries[base] = _with(listed.entries[base], theirs[base], number)
-            listed.next_uid = max(listed.next_uid, next_uid)
-            uidlist.write(self._path, listed, listed.entries, sync=sync)
+            listed.next_uid = max(listed.next_uid, uidnext)
+            uidlist.write(self._path, listed, listed.entries, sync=self._sync)
             _log.info("courier-uidls-adopted", path=self._courier_path, messages=len(new))
 
 
