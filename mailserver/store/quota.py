@@ -121,6 +121,14 @@ class Quota:
         finally:
             os.close(fd)
 
+    def lost(self, folder: str) -> None:
+        """A whole mailbox went, and lies here now."""
+        try:
+            octets, messages = weigh(folder)
+            self.add(-octets, -messages)
+        except OSError:
+            self.forget()
+
     def forget(self) -> None:
         """The sums cannot be trusted: count when somebody asks."""
         with contextlib.suppress(OSError):  # then it is wrong until it has grown or is old, as the format has it
@@ -152,11 +160,9 @@ class Quota:
         """Count every message of the account by its file name, and write the file anew."""
         octets = messages = 0
         for folder in self._folders():
-            for part in ("new", "cur"):
-                for name in os.listdir(f"{folder}/{part}"):
-                    if not name.startswith("."):
-                        octets += _size(f"{folder}/{part}", name)
-                        messages += 1
+            more, count = weigh(folder)
+            octets += more
+            messages += count
         limits = self.limits()
         if limits:
             temporary = f"{self._path}.tmp"
@@ -164,6 +170,17 @@ class Quota:
                 f.write(f"{limits.definition()}\n{octets} {messages}\n")
             os.rename(temporary, self._path)
         return Usage(octets, messages)
+
+
+def weigh(folder: str) -> tuple[int, int]:
+    """Octets and messages of a mailbox. OSErrors are passed on."""
+    octets = messages = 0
+    for part in ("new", "cur"):
+        for name in os.listdir(f"{folder}/{part}"):
+            if not name.startswith("."):
+                octets += _size(f"{folder}/{part}", name)
+                messages += 1
+    return octets, messages
 
 
 def _definition(line: str) -> Limits:

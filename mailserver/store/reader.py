@@ -210,7 +210,7 @@ class Reader:
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
         with os_errors():
-            self._context.shared.watcher.add(self.files.path, self.keeper.look)
+            self._context.shared.watcher.add(self.files.path, self.files.watched, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
 
         def end() -> None:

@@ -16,6 +16,7 @@ from mailserver.store.errors import Kind, StoreError
 from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Limits
 from mailserver.store.texts import TextCache
+from mailserver.store.tree import Tree
 from mailserver.store.watch import Watcher
 
 _BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
@@ -31,17 +32,20 @@ class Store:
         *,
         index_path: str = "",
         durability: str = "strict",
+        layout: str = "maildir++",
         limits: Callable[[str], Limits] | None = None,
     ) -> None:
         """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
 
         ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
-        ``relaxed`` (no fsync). ``limits`` says what a user may hold.
+        ``relaxed`` (no fsync). ``layout``: ``maildir++``, or ``fs`` for nested directories.
+        ``limits`` says what a user may hold.
         """
         has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
         self._template = mailbox_path if has_user else mailbox_path.rstrip("/") + "/{user}"
         self._index_path = index_path
         self._sync = durability == "strict"
+        self._layout = layout
         self._limits = limits or (lambda user: Limits())
         self._shared = Shared(Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache())
         self._guard = threading.Lock()
@@ -62,7 +66,7 @@ class Store:
 
     def has_account(self, user: str) -> bool:
         """Whether the user has mail here already; makes nothing. StoreError BAD_NAME."""
-        return os.path.isdir(f"{self.directory(user)}/cur")
+        return os.path.exists(self.directory(user))
 
     def account(self, user: str) -> Account:
         """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
@@ -95,6 +99,7 @@ class Store:
             root,
             index,
             self._shared,
+            tree=Tree(root, self._layout, sync=self._sync),
             sync=self._sync,
             limits=self._limits(user),
         )

@@ -90,7 +90,8 @@ class Files(Protocol):
     """The files of one mailbox. OSErrors are passed on."""
 
     path: str
-    lock_path: str
+    lock_path: str  # of the lock that our own processes take
+    watched: tuple[str, ...]  # directories and files in which other programs' changes show
 
     @property
     def pop(self) -> PopOrder:

@@ -36,6 +36,7 @@ class MaildirFiles:
         self.path = folder.path
         self.lock_path = folder.lock_path
         self.pop = PopList(folder.path, folder.uidlist_path, sync=folder.sync)
+        self.watched: tuple[str, ...] = (folder.cur, folder.new)
         self._listing = listing
         self._keywords_time = -1
 
