@@ -218,10 +218,13 @@ class Mailbox(Reader):
             fresh = self.files.fresh(snapshot)
             if not fresh and first >= snapshot.uidnext:
                 return first, snapshot
-            done = self.files.claim(fresh)
-            claimed = self.keeper.commit(changed=done.changed, first_recent=snapshot.uidnext)
-            if done.missed:  # another program was quicker
-                claimed = self.keeper.load(look=True).snapshot
+            for _ in range(_TRIES):
+                done = self.files.claim(fresh)
+                claimed = self.keeper.commit(changed=done.changed, first_recent=snapshot.uidnext)
+                if not done.missed:
+                    break
+                snapshot = self.keeper.load(look=True).snapshot  # another program was quicker, and more may have come
+                fresh = self.files.fresh(snapshot)
             return first, claimed
 
     def copy(

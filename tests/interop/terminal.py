@@ -1,44 +1,45 @@
-"""A program of full screens in a terminal that nobody looks at: tmux."""
+"""Programs that want a terminal, in tmux; and several works at once."""
 
 from __future__ import annotations
 
 import os
-import shlex
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.interop.serving import program, run
 
 
-class Terminal:
-    """A program and its screen of 120 columns and 40 lines; ended with the block."""
+def in_tmux(home: Path, command: Sequence[str], seconds: float = 40) -> None:
+    """Run a program of the terminal until it ends."""
+    tmux, done = program("tmux"), home / "done"
+    program(command[0])
+    line = " ".join("'" + word + "'" for word in command) + f"; touch {done}"
+    server = [tmux, "-S", str(home / "t"), "-f", os.devnull]
+    run([*server, "new-session", "-d", "-x", "100", "-y", "30", line], home, environment={"TERM": "xterm"})
+    deadline = time.monotonic() + seconds
+    while not done.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run([*server, "kill-server"], home, accept=(0, 1))
+    assert done.exists()
+    done.unlink()
 
-    def __init__(self, home: Path, name: str, *arguments: str) -> None:
-        self._home = home
-        command = shlex.join([program(name), *arguments])
-        self._tmux("-f", os.devnull, "new-session", "-d", "-x", "120", "-y", "40", command)
 
-    def _tmux(self, *words: str) -> str:
-        arguments = ["tmux", "-S", self._home / "t", *words]
-        return run(arguments, self._home, environment={"TERM": "xterm"}).stdout.decode()
+def at_once(works: Sequence[Callable[[], None]]) -> None:
+    """Run all in threads; raise what one of them raised."""
+    failed: list[BaseException] = []
 
-    def type(self, *keys: str) -> None:
-        """Press these keys."""
-        self._tmux("send-keys", *keys)
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
 
-    def wait_for(self, *texts: str) -> str:
-        """Until all of these are on the screen; return it."""
-        deadline = time.monotonic() + 20
-        screen = ""
-        while time.monotonic() < deadline:
-            screen = self._tmux("capture-pane", "-p")
-            if all(text in screen for text in texts):
-                return screen
-            time.sleep(0.05)
-        raise AssertionError(f"{texts} not in:\n{screen}")
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        run(["tmux", "-S", self._home / "t", "kill-server"], self._home, accept=(0, 1))
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]

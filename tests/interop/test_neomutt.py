@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mailserver.app import App
+from tests.interop.screen import Terminal
 from tests.interop.serving import PASSWORD, serve
-from tests.interop.terminal import Terminal
 from tests.interop.wire import Wire
 
 _CONFIG = """
