@@ -11,7 +11,7 @@ from mailserver.net.connection import ConnectionLost
 from mailserver.ops import metrics
 from mailserver.pop3 import parse, stream
 from mailserver.pop3.errors import Refused
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _as_is(session: Session) -> bool:
 # send the client a surrogate message [...] or fail the request with an -ERR response." Both only when told to: raw
 # 8-bit headers are older than this rule, hardly a client says UTF8 and nearly all can read them; a surrogate breaks
 # signatures, and a client that cannot fetch a message is stuck at it.
-def _octets(session: Session, file: MessageFile) -> tuple[int, Iterable[bytes]]:
+def _octets(session: Session, file: Content) -> tuple[int, Iterable[bytes]]:
     """Return size and octets of what this client is sent."""
     if _as_is(session):
         return file.size, file.chunks()

@@ -14,7 +14,7 @@ from mailserver.pop3.context import Pop3Options
 from mailserver.pop3.errors import Refused
 from mailserver.pop3.uidl import unique_ids
 from mailserver.store.account import Account
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.locks import MaildropLock
 from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.flags import Flag
@@ -77,7 +77,7 @@ class Maildrop:
             raise Refused(f"Message {number} already deleted")
         return self._items[number - 1]
 
-    def open(self, item: Item) -> MessageFile:
+    def open(self, item: Item) -> Content:
         """Open a message's octets; StoreError EXPUNGED when another program removed it."""
         return self._mailbox.open(item.message)
 

@@ -21,7 +21,8 @@ _FORMS: Mapping[str, Callable[[int, PopMessage], str]] = {
     "uidvalidity-uid": lambda validity, m: f"{validity}-{m.message.uid}",
     # Courier's first form, and Dovecot's %f. A name may be longer than 70 octets: to send it otherwise than those
     # servers did would make their clients download everything again
-    "filename": lambda validity, m: m.name,
+    # an mbox has no names and takes the first form
+    "filename": lambda validity, m: m.name or f"{m.message.uid:08x}{validity:08x}",
 }
 
 

@@ -31,6 +31,10 @@ def test_forms(form: str, expected: str) -> None:
     assert unique_ids(form, 1700000000, messages) == [expected, "kept"]
 
 
+def test_an_mbox_has_no_names() -> None:
+    assert unique_ids("filename", 1700000000, [entry(12, "")]) == ["0000000c6553f100"]
+
+
 def test_every_choice_of_the_setting_is_a_form() -> None:
     choices = Pop3Config.__dataclass_fields__["uidl_format"].metadata["choices"]
     for form in choices:
