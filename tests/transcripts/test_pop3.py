@@ -1,4 +1,4 @@
-"""Every transcript of POP3, against a real server on a real socket with a real store."""
+"""Every transcript of POP3, against a real server on a real socket with a real store, of either format."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def deliver(store: Store, octets: bytes, user: str = "alice") -> None:
 
 
 @contextmanager
-def serving(tmp_path: Path, options: Pop3Options, tls: TlsKeeper | None = None) -> Iterator[tuple[Pop3Server, Store]]:
+def serving(
+    tmp_path: Path, options: Pop3Options, tls: TlsKeeper | None = None, format: str = "maildir"
+) -> Iterator[tuple[Pop3Server, Store]]:
     auth = Authenticator(StaticUsers(USERS), AuthRules(delay_failures=False))
-    with Store(str(tmp_path / "mail"), durability="relaxed") as store:
+    with Store(str(tmp_path / "mail"), durability="relaxed", format=format) as store:
         context = Pop3Context("localhost", store, auth, tls, options)
         with _Server(ServerOptions("pop3", [Endpoint("pop3", "127.0.0.1", 0)]), context) as server:
             yield server, store
@@ -80,13 +82,14 @@ def fill(store: Store, transcript: Transcript) -> None:
         deliver(store, " ".join(words).encode().decode("unicode_escape").encode("latin-1"))
 
 
+@pytest.mark.parametrize("format", ["maildir", "mbox"])
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
-def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+def test_transcript(path: Path, format: str, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     transcript = load(path)
     tls = TlsKeeper(*certificate) if "tls" in transcript.settings else None
     client = ssl.create_default_context(cafile=str(certificate[0]))
     options = Pop3Options(max_bad_commands=int(transcript.settings.get("bad", ["10"])[0]), **_options(transcript))
-    with serving(tmp_path, options, tls) as (server, store):
+    with serving(tmp_path, options, tls, format) as (server, store):
         fill(store, transcript)
         address = ("127.0.0.1", server.addresses["pop3"])
         Player(address, variables=variables(store), tls=client).play(transcript)
