@@ -12,14 +12,15 @@ from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
-from mailserver.store.formats.mbox import places
+from mailserver.store.formats.mbox import place
 from mailserver.store.formats.mbox.addition import Addition
-from mailserver.store.formats.mbox.entry import Box, Marks
+from mailserver.store.formats.mbox.entry import Box, Entry, Marks
 from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.formats.mbox.pop import MboxPop
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
-from mailserver.store.model.numbers import ModSeq, UidValidity
+from mailserver.store.model.numbers import ModSeq, Uid, UidValidity
+from mailserver.store.model.words import keyword_set
 from mailserver.store.source import Source
 
 
@@ -47,7 +48,7 @@ class MboxFiles:
         """One call; with the notes of the file as we know it, if this is still how it is."""
         now = self._folder.fingerprint()
         box = self._box
-        notes = places.notes(box) if box is not None and box.fingerprint == now else ()
+        notes = (place.dump_box(box),) if box is not None and box.fingerprint == now else ()
         return Fingerprint((now.mtime,), tuple(now), notes=notes)
 
     @contextlib.contextmanager
@@ -115,7 +116,7 @@ class MboxFiles:
     def _known(self) -> Box | None:
         if self._box is None and self._said is not None:
             snapshot, fingerprint = self._said
-            self._box, self._said = places.box(snapshot, fingerprint), None
+            self._box, self._said = _recalled(snapshot, fingerprint), None
         return self._box
 
     def _load(self) -> Box:
@@ -141,11 +142,11 @@ class MboxFiles:
             assert entry.uid is not None
             m = known.pop(entry.uid, None)
             if m is None:
-                found.added.append(places.message(entry, modseq, int(time.time())))
+                found.added.append(_message(entry, modseq, int(time.time())))
             elif (entry.marks.flags, entry.marks.keywords) != (m.flags, m.keywords):
-                found.changed.append(places.message(entry, modseq, m.savedate))
-            elif m.file != places.dump(entry):
-                found.changed.append(places.message(entry, m.modseq, m.savedate))
+                found.changed.append(_message(entry, modseq, m.savedate))
+            elif m.file != place.dump(entry):
+                found.changed.append(_message(entry, m.modseq, m.savedate))
         found.gone = list(known.values())
         return found
 
@@ -167,7 +168,7 @@ class MboxFiles:
                     with contextlib.suppress(OSError):  # it is swept away one day
                         os.unlink(source.path)
         added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
-        return [places.message(entry, modseq, now) for entry in added]
+        return [_message(entry, modseq, now) for entry in added]
 
     def reflag(self, wanted: Sequence[Wanted], table: tuple[str, ...], modseq: ModSeq) -> Rewritten:
         """Change header fields."""
@@ -177,14 +178,14 @@ class MboxFiles:
                 box, {e.uid: Marks(*marks[e.uid], e.marks.recent) for e in box.entries if e.uid in marks if e.uid}
             )
         )
-        places_now = {e.uid: e for e in self._loaded.entries}
+        now = {e.uid: e for e in self._loaded.entries}
         for w in wanted:
-            entry = places_now.get(w.message.uid)
+            entry = now.get(w.message.uid)
             if entry is None:
                 done.missed.append(w.message.uid)
                 continue
             done.moved.pop(int(w.message.uid), None)
-            m, file = w.message, places.dump(entry)
+            m, file = w.message, place.dump(entry)
             done.changed.append(
                 Message(m.uid, file, w.flags, w.keywords, modseq, m.internaldate, m.size, m.vsize, m.savedate)
             )
@@ -201,7 +202,7 @@ class MboxFiles:
 
     def fresh(self, snapshot: Snapshot) -> list[Message]:
         """Those whose header does not say that they are old."""
-        return [m for m in snapshot.messages if places.is_recent(m.file)]
+        return [m for m in snapshot.messages if m.file.endswith("r")]
 
     def remove(self, messages: Sequence[Message]) -> Rewritten:
         """Take them out of the file."""
@@ -213,7 +214,7 @@ class MboxFiles:
         before = {entry.uid: entry for entry in self._load().entries}
         with LANE.aside():
             self._box = after = change(self._loaded)
-        moved = {e.uid: places.dump(e) for e in after.entries if e.uid is not None and before.get(e.uid) is not e}
+        moved = {e.uid: place.dump(e) for e in after.entries if e.uid is not None and before.get(e.uid) is not e}
         return Rewritten(moved=moved)
 
     @property
@@ -234,7 +235,7 @@ class MboxFiles:
         """A copy; FileNotFoundError when something else stands there now."""
         with LANE.aside():
             try:
-                return self._folder.open(places.load(message))
+                return self._folder.open(_entry(message))
             except StoreError as error:
                 if error.kind is Kind.TEMPORARY:
                     raise FileNotFoundError(2, "rewritten", self.path) from error
@@ -272,3 +273,23 @@ def _unclaimed(old: Snapshot, box: Box) -> int:
     if first:
         return first
     return min([e.uid for e in box.entries if e.uid is not None], default=box.uidnext)
+
+
+def _message(entry: Entry, modseq: ModSeq, savedate: int) -> Message:
+    assert entry.uid is not None
+    words = keyword_set(" ".join(sorted(entry.marks.keywords)))
+    size, file = entry.size, place.dump(entry)
+    return Message(Uid(entry.uid), file, entry.marks.flags, words, modseq, entry.date, size, size, savedate)
+
+
+def _entry(m: Message) -> Entry:
+    return place.undump(m.file, int(m.uid), m.flags, m.keywords, m.internaldate, m.vsize)
+
+
+def _recalled(snapshot: Snapshot, fingerprint: Fingerprint) -> Box | None:
+    """The file as the index has it; None when the index does not know enough."""
+    try:
+        (text,) = fingerprint.notes
+        return place.undump_box(text, [_entry(m) for m in snapshot.messages])
+    except ValueError:
+        return None
