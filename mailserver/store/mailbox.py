@@ -17,7 +17,7 @@ from mailserver.store.formats.contract import Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
-from mailserver.store.model.numbers import Uid
+from mailserver.store.model.numbers import MAX_UID, Uid
 from mailserver.store.model.words import keyword_set
 from mailserver.store.reader import Reader
 from mailserver.store.source import Append as Append
@@ -76,6 +76,19 @@ class Mailbox(Reader):
         self._sync_or_undo(added)
         self.index_soon()
         return snapshot, [m.uid for m in added]
+
+    def renumber(self, uidvalidity: int, uidnext: int = 1) -> Snapshot:
+        """Have this UIDVALIDITY, and give no UID below ``uidnext`` any more; those of the messages stay.
+
+        For a mailbox that comes from another server. Sessions that have it open are told that it is another one, unless
+        only UIDNEXT rises.
+        """
+        if not 0 < uidvalidity < 2**32 or uidnext > MAX_UID:
+            raise StoreError(Kind.CANNOT, "a mailbox cannot have these numbers")
+        with self._locked():
+            messages = self.keeper.load(look=True).snapshot.messages
+            self.files.renumber(uidvalidity, uidnext, messages)
+            return self.keeper.load(look=True).snapshot
 
     def link(self, incoming: Incoming, flags: int = 0, keywords: frozenset[str] = frozenset()) -> Uid:
         """Deliver a received message here and leave it for others too: one write, N links."""

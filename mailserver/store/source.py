@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailserver.store.content import MessageFile
+from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.model.numbers import MAX_UID
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Append:
     flags: int = 0
     keywords: frozenset[str] = frozenset()
     internaldate: int | None = None
+    uid: int = 0  # the UID that it shall have, not below UIDNEXT; 0: the next one
+    uidl: str = ""  # POP3's unique-id where another server gave one, if the format has a place for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Source:
     size: int
     vsize: int
     loose: bool = False  # nobody's but ours: it goes when it has been placed, or could not be
+    uid: int = 0  # as in `Append`
+    uidl: str = ""
 
     def open(self) -> MessageFile:
         """Its octets."""
@@ -54,4 +61,23 @@ class Source:
         """A received message."""
         incoming = item.incoming
         date = int(time.time()) if item.internaldate is None else item.internaldate
-        return cls(incoming.path, incoming.base, item.flags, item.keywords, date, incoming.size, incoming.size)
+        size = incoming.size
+        return cls(
+            incoming.path, incoming.base, item.flags, item.keywords, date, size, size, uid=item.uid, uidl=item.uidl
+        )
+
+
+def uids_for(asked: Sequence[int], uidnext: int) -> list[int]:
+    """The UIDs for messages that ask for these (0: the next one).
+
+    StoreError CANNOT when one is asked for that was given already, LIMIT when there are no more.
+    """
+    given = []
+    for uid in asked:
+        if uid and uid < uidnext:
+            raise StoreError(Kind.CANNOT, "the UID was given to another message")
+        given.append(uid or uidnext)
+        uidnext = given[-1] + 1
+    if uidnext > MAX_UID:
+        raise StoreError(Kind.LIMIT, "the mailbox has used up its UIDs")
+    return given

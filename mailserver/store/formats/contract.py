@@ -144,7 +144,13 @@ class Files(Protocol):
         """Write down what the letters mean, before a message uses them."""
 
     def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
-        """Make messages of them, all or none; ``keep``: the sources stay where they are."""
+        """Make messages of them, all or none; ``keep``: the sources stay where they are.
+
+        StoreError CANNOT when a source asks for a UID below UIDNEXT.
+        """
+
+    def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
+        """Have this UIDVALIDITY, and give no UID below ``uidnext`` any more; those of the messages stay."""
 
     def reflag(self, wanted: Sequence[Wanted], table: tuple[str, ...], modseq: ModSeq) -> Rewritten:
         """Give messages other flags and keywords."""

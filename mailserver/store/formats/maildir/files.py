@@ -17,11 +17,12 @@ from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.formats.maildir.listing import Listing
 from mailserver.store.formats.maildir.poplist import PopList
+from mailserver.store.formats.maildir.uidlist import Entry
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq, Uid
 from mailserver.store.model.words import keyword_set
-from mailserver.store.source import Source
+from mailserver.store.source import Source, uids_for
 
 _log = logging.get("store")
 _LETTERS = len(filename.KEYWORD_LETTERS)
@@ -153,16 +154,17 @@ class MaildirFiles:
 
     def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
         """Name the files, ``keep``: link them, and write their UIDs."""
-        now, next_uid = int(time.time()), self._listing.room(len(sources))
+        now, uids = int(time.time()), uids_for([s.uid for s in sources], self._listing.known.next_uid)
         added: list[Message] = []
         try:
             for i, s in enumerate(sources):
                 _let_others_in(i)
                 file = self._name(s, table, keep)
-                added.append(
-                    Message(Uid(next_uid + i), file, s.flags, s.keywords, modseq, s.date, s.size, s.vsize, now)
-                )
-            self._listing.add([filename.base_of(m.file) for m in added])
+                added.append(Message(Uid(uids[i]), file, s.flags, s.keywords, modseq, s.date, s.size, s.vsize, now))
+            fields = [f"P{s.uidl}" if s.uidl else "" for s in sources]
+            self._listing.enter(
+                [(filename.base_of(m.file), Entry(m.uid, f)) for m, f in zip(added, fields, strict=True)]
+            )
         except BaseException:
             self._take_back(sources, added, keep)
             raise
@@ -187,6 +189,10 @@ class MaildirFiles:
                     os.unlink(f"{self.path}/{m.file}")
                 else:
                     os.rename(f"{self.path}/{m.file}", source.path)
+
+    def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
+        """Write another list."""
+        self._listing.renumber(uidvalidity, uidnext, messages)
 
     def reflag(self, wanted: Sequence[Wanted], table: tuple[str, ...], modseq: ModSeq) -> Rewritten:
         """Rename the files."""

@@ -130,8 +130,22 @@ class Listing:
     def add(self, bases: Sequence[str]) -> int:
         """Give UIDs to messages, on disk; the caller syncs. Returns the first."""
         first = self.room(len(bases))
-        uidlist.append(self._path, self.known, [(base, Entry(first + i)) for i, base in enumerate(bases)])
+        self.enter([(base, Entry(first + i)) for i, base in enumerate(bases)])
         return first
+
+    def enter(self, entries: Sequence[tuple[str, Entry]]) -> None:
+        """Write lines with ascending UIDs, none below the next one; the caller syncs."""
+        uidlist.append(self._path, self.known, entries)
+
+    def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
+        """Write a list with these numbers, in which the messages keep their UIDs; ``follow`` will find it."""
+        whole = uidlist.read(self._path) or UidList(uidvalidity)
+        bases = {filename.base_of(m.file): m.uid for m in messages}
+        live = {base: whole.entries.get(base, Entry(uid)) for base, uid in bases.items()}
+        lowest = max([uidnext, *(uid + 1 for uid in bases.values())])
+        whole.next_uid = lowest if whole.uidvalidity != uidvalidity else max(lowest, self.known.next_uid)
+        whole.uidvalidity = uidvalidity
+        uidlist.write(self._path, whole, live, sync=self._sync)
 
     def trim(self, messages: Sequence[Message]) -> None:
         """Rewrite the file when most of its lines belong to messages that are gone."""

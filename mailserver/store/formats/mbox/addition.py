@@ -30,6 +30,7 @@ class Addition:
     content: Content
     marks: Marks = NO_MARKS
     date: int | None = None
+    uid: int = 0  # 0: the next one
 
 
 def encoded(addition: Addition, uid: int, base: Base | None, *, crlf: bool) -> Iterator[bytes]:

@@ -162,7 +162,9 @@ class MboxFiles:
         assert box.base is not None, "examined first"
         now = int(time.time())
         with contextlib.ExitStack() as opened, LANE.aside():
-            additions = [Addition(opened.enter_context(s.open()), Marks(s.flags, s.keywords), s.date) for s in sources]
+            additions = [
+                Addition(opened.enter_context(s.open()), Marks(s.flags, s.keywords), s.date, s.uid) for s in sources
+            ]
             self._box = self._folder.append(box, additions)
             if not keep:
                 for source in sources:
@@ -170,6 +172,12 @@ class MboxFiles:
                         os.unlink(source.path)
         added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
         return [_message(entry, modseq, now) for entry in added]
+
+    def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
+        """Write another base."""
+        box = self._load()
+        with LANE.aside():
+            self._folder.rebase(box, uidvalidity, uidnext)
 
     def reflag(self, wanted: Sequence[Wanted], table: tuple[str, ...], modseq: ModSeq) -> Rewritten:
         """Change header fields."""

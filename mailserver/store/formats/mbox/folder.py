@@ -18,6 +18,7 @@ from mailserver.store.formats.mbox.journal import Journal, path_of, write_all
 from mailserver.store.formats.mbox.locking import HOST, MboxLock, Method
 from mailserver.store.formats.mbox.message import MboxMessage
 from mailserver.store.model.numbers import MAX_UID
+from mailserver.store.source import uids_for
 
 WAIT_SECONDS = 30.0
 _BUFFER = 1 << 20
@@ -233,10 +234,28 @@ class MboxFolder:
                 return self._apply(box, before, changes.numbered(self._fd, box, base, uids))
             if first == 1:
                 return self._now(replace(box, base=base))
-            write_all(self._fd, self._line_start(box) + changes.pseudo(base, HOST, crlf=box.crlf), before.st_size)
-            if self.sync:
-                os.fsync(self._fd)
-            return self._followed(box, before, 0)
+            return self._write_pseudo(box, before, base)
+
+    def rebase(self, box: Box, uidvalidity: int, uidnext: int) -> Box:
+        """Have this UIDVALIDITY, and give no UID below ``uidnext`` or that of a message; these keep theirs."""
+        with os_errors():
+            before = self._check(box)
+            given = [entry.uid + 1 for entry in box.entries if entry.uid is not None]
+            lowest = max([uidnext, *given])
+            old = box.base
+            if old is not None and old.uidvalidity == uidvalidity:
+                lowest = max(lowest, old.uidnext)
+            _check_uids(lowest)
+            base = Base(uidvalidity, lowest, old.keywords if old is not None else ())
+            if box.entries or box.pseudo is not None:
+                return self._apply(box, before, changes.rebased(self._fd, box, base))
+            return self._write_pseudo(box, before, base)
+
+    def _write_pseudo(self, box: Box, before: os.stat_result, base: Base) -> Box:
+        write_all(self._fd, self._line_start(box) + changes.pseudo(base, HOST, crlf=box.crlf), before.st_size)
+        if self.sync:
+            os.fsync(self._fd)
+        return self._followed(box, before, 0)
 
     def append(self, box: Box, additions: Sequence[Addition]) -> Box:
         """Put messages at the end, all or none; their UIDs are those of the last entries of what is returned.
@@ -249,24 +268,25 @@ class MboxFolder:
                 return box
             assert box.base is not None, "assign first"
             assert not box.unwritten, "assign first"
-            first = box.uidnext
-            _check_uids(first + len(additions))
-            base = changes.with_keywords(box.base, (a.marks for a in additions), first + len(additions))
+            uids = uids_for([a.uid for a in additions], box.uidnext)
+            base = changes.with_keywords(box.base, (a.marks for a in additions), uids[-1] + 1)
             top = not box.entries and box.pseudo is None
             if not top:  # the base is written before the messages: a UID is never given twice
                 box = self._apply(box, self._check(box), changes.rebased(self._fd, box, base))
             before = self._check(box)
             try:
-                self._write_end(box, before.st_size, additions, first, base if top else None)
+                self._write_end(box, before.st_size, additions, uids, base if top else None)
             except BaseException:
                 os.ftruncate(self._fd, before.st_size)
                 raise
             return self._followed(box, before, before.st_size)
 
-    def _write_end(self, box: Box, size: int, additions: Sequence[Addition], first: int, base: Base | None) -> None:
+    def _write_end(
+        self, box: Box, size: int, additions: Sequence[Addition], uids: Sequence[int], base: Base | None
+    ) -> None:
         buffer, at = bytearray(self._line_start(box)), size
         for number, addition in enumerate(additions):
-            for data in encoded(addition, first + number, base if number == 0 else None, crlf=box.crlf):
+            for data in encoded(addition, uids[number], base if number == 0 else None, crlf=box.crlf):
                 buffer += data
                 if len(buffer) >= _BUFFER:
                     write_all(self._fd, bytes(buffer), at)

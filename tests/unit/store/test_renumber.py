@@ -1,0 +1,94 @@
+"""A mailbox takes over another server's numbers: UIDVALIDITY, UIDNEXT, and the UID of each message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailserver.store.account import Account
+from mailserver.store.errors import Kind, StoreError
+from mailserver.store.mailbox import Append, Mailbox
+from mailserver.store.model.flags import Flag
+from mailserver.store.store import Store
+from tests.unit.store.conftest import put
+
+
+def put_at(mailbox: Mailbox, *uids: int, uidl: str = "") -> list[int]:
+    items = []
+    for uid in uids:
+        incoming = mailbox.receive()
+        incoming.write(b"Subject: %d\r\n\r\nbody\r\n" % uid)
+        items.append(
+            Append(incoming, Flag.SEEN, frozenset({"work"}), 1_300_000_000 + uid, uid, uidl and uidl + str(uid))
+        )
+    return [int(uid) for uid in mailbox.append(items)[1]]
+
+
+def uids_of(mailbox: Mailbox) -> list[int]:
+    return [int(m.uid) for m in mailbox.rescan().messages]
+
+
+def test_an_empty_mailbox_takes_over_numbers(store: Store, account: Account, inbox: Mailbox) -> None:
+    assert inbox.renumber(4711).uidvalidity == 4711
+    assert put_at(inbox, 5, 0, 9) == [5, 6, 9]
+    assert put_at(inbox, 12) == [12]
+    snapshot = inbox.renumber(4711, 40)
+    assert (snapshot.uidvalidity, snapshot.uidnext) == (4711, 40)
+    assert put(inbox) == 40
+    store.close()
+    with Store(store.directory("alice").rsplit("/", 1)[0], durability="relaxed") as again:
+        found = again.account("alice").inbox
+        snapshot = found.rescan()
+        assert (snapshot.uidvalidity, snapshot.uidnext) == (4711, 41)
+        assert [(m.uid, m.internaldate) for m in snapshot.messages][:2] == [(5, 1_300_000_005), (6, 1_300_000_000)]
+        assert uids_of(found) == [5, 6, 9, 12, 40]
+        assert snapshot.messages[0].keywords == {"work"}
+
+
+def test_numbers_outlive_the_index_and_an_empty_mailbox(store: Store, account: Account, inbox: Mailbox) -> None:
+    put(inbox)
+    inbox.expunge(None)
+    inbox.renumber(99, 7)
+    store.close()
+    root = store.directory("alice")
+    for name in ("mailserver.sqlite", "mailserver.sqlite-wal", "mailserver.sqlite-shm"):
+        Path(root, name).unlink(missing_ok=True)
+    with Store(root.rsplit("/", 1)[0], durability="relaxed") as again:
+        found = again.account("alice").inbox
+        assert (found.rescan().uidvalidity, found.rescan().uidnext) == (99, 7)
+        assert put(found) == 7
+
+
+def test_a_uid_is_never_given_twice(inbox: Mailbox) -> None:
+    put_at(inbox, 3)
+    for wrong in ((3,), (1,), (5, 5), (7, 6)):
+        with pytest.raises(StoreError) as refused:
+            put_at(inbox, *wrong)
+        assert refused.value.kind is Kind.CANNOT
+    assert uids_of(inbox) == [3]
+    with pytest.raises(StoreError) as refused:
+        put_at(inbox, 2**31 - 1)
+    assert refused.value.kind is Kind.LIMIT
+    for numbers in ((0, 1), (2**32, 1), (5, 2**31)):
+        with pytest.raises(StoreError):
+            inbox.renumber(*numbers)
+
+
+def test_messages_keep_their_uids(inbox: Mailbox) -> None:
+    put_at(inbox, 3, 8)
+    before = [(m.uid, m.flags, m.keywords, m.internaldate) for m in inbox.rescan().messages]
+    old = inbox.snapshot().uidvalidity
+    snapshot = inbox.renumber(old + 5)
+    assert snapshot.uidvalidity == old + 5
+    assert [(m.uid, m.flags, m.keywords, m.internaldate) for m in snapshot.messages] == before
+    assert snapshot.uidnext == 9
+    assert inbox.read(snapshot.messages[1]).startswith(b"Subject: 8\r\n")
+
+
+@pytest.mark.maildir
+def test_unique_ids_of_another_server_are_kept(inbox: Mailbox) -> None:
+    put_at(inbox, 3, 8, uidl="theirs-")
+    assert [m.saved for m in inbox.maildrop()[1]] == ["theirs-3", "theirs-8"]
+    inbox.renumber(77)
+    assert [m.saved for m in inbox.maildrop()[1]] == ["theirs-3", "theirs-8"]
