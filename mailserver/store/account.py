@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-from mailserver.store import names, uidvalidity
+from mailserver.store import names, takeover, uidvalidity
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Files
@@ -79,6 +79,14 @@ class Account:
             self._found()
         else:
             sweep(root)
+            if takeover.wanted(root):
+                self._take_over()
+
+    def _take_over(self) -> None:
+        with os_errors(), self._lock.hold():
+            if takeover.wanted(self.root):
+                takeover.take_over(self.root, sync=self._sync)
+                self.tree.changed()
 
     def _found(self) -> None:
         """Make a new account: INBOX and the usual folders, subscribed."""

@@ -1,7 +1,7 @@
 """``subscriptions``: which mailboxes a user wants to see, as Dovecot keeps it.
 
 Version 2: ``V<TAB>2``, an empty line, then a mailbox a line with TAB between the levels, in modified UTF-7. Version 1
-has a name a line with the separator ``.``; it is read, and version 2 is written.
+has a name a line, with the separator of the layout, ``.`` or ``/``; it is read, and version 2 is written.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _HEADER = "V\t2\n\n"
 _ESCAPES = (("\x01", "\x011"), ("\t", "\x01t"), ("\n", "\x01n"), ("\r", "\x01r"))
 
 
-def read(path: str) -> list[str]:
-    """The names in the order of the file, each once."""
+def read(path: str, separator: str = ".") -> list[str]:
+    """The names in the order of the file, each once. ``separator``: of version 1."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as f:
             text = f.read(1 << 24)
@@ -27,7 +27,7 @@ def read(path: str) -> list[str]:
     if lines[0] == "V\t2":
         found = [names.SEPARATOR.join(_level(part) for part in line.split("\t")) for line in lines[1:] if line]
     else:
-        found = [names.SEPARATOR.join(_level(part) for part in line.split(".")) for line in lines if line]
+        found = [names.SEPARATOR.join(_level(part) for part in line.split(separator)) for line in lines if line]
     return list(dict.fromkeys(names.canonical(name) for name in found))
 
 

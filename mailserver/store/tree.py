@@ -170,15 +170,18 @@ class Tree:
             if uses.pop(name, None):
                 special.write(self._special, uses, sync=self._sync)
 
+    def _read_subscriptions(self) -> list[str]:
+        return subscriptions.read(self._subscriptions, "/" if self._layout.nested else ".")
+
     def subscribe(self, name: str) -> None:
         """Add a name to the subscriptions."""
-        subscribed = subscriptions.read(self._subscriptions)
+        subscribed = self._read_subscriptions()
         if name not in subscribed:
             subscriptions.write(self._subscriptions, [*subscribed, name], sync=self._sync)
 
     def unsubscribe(self, name: str) -> None:
         """Take a name off the subscriptions."""
-        subscribed = subscriptions.read(self._subscriptions)
+        subscribed = self._read_subscriptions()
         if name in subscribed:
             subscribed.remove(name)
             subscriptions.write(self._subscriptions, subscribed, sync=self._sync)
@@ -207,7 +210,7 @@ class Tree:
             mark = self._mark(walk.watched)
             if max(mark) > looked:  # changed meanwhile: the next look shall not believe this one
                 looked = 0
-        subscribed = tuple(subscriptions.read(self._subscriptions))
+        subscribed = tuple(self._read_subscriptions())
         self._seen = seen = _Seen(mark, walk.watched, looked, walk.directories, subscribed, special.read(self._special))
         return seen
 

@@ -8,8 +8,7 @@ from tests.interop.serving import run
 
 _CONFIG = """
 IMAPStore remote
-Host {host}
-Port {port}
+{where}
 User user1
 Pass pass
 SSLType {ssl}
@@ -39,13 +38,19 @@ class Mbsync:
         self.inbox = home / "mail" / "INBOX"
         (home / "mail").mkdir(parents=True)
 
-    def sync(self, port: int, certificate: Path | None = None) -> bool:
-        """Synchronise; return whether anything here changed."""
+    def sync(self, port: int, certificate: Path | None = None, tunnel: str = "") -> bool:
+        """Synchronise; return whether anything here changed. ``tunnel``: a command that speaks IMAP, not a port."""
         before = self._state()
-        words = {"ssl": "IMAPS", "host": "localhost", "certificate": f"CertificateFile {certificate}"}
+        words = {"ssl": "IMAPS", "certificate": f"CertificateFile {certificate}"}
         if certificate is None:
-            words = {"ssl": "None", "host": "127.0.0.1", "certificate": ""}
-        (self._home / "rc").write_text(_CONFIG.format(port=port, home=self._home, **words))
+            words = {"ssl": "None", "certificate": ""}
+        where = f"Host {'localhost' if certificate else '127.0.0.1'}\nPort {port}"
+        if tunnel:
+            script = self._home / "tunnel"
+            script.write_text(f"#!/bin/sh\n{tunnel}\n")
+            script.chmod(0o755)
+            where = f'Tunnel "{script}"'
+        (self._home / "rc").write_text(_CONFIG.format(where=where, home=self._home, **words))
         run(["mbsync", "-q", "-c", self._home / "rc", "-a"], self._home)
         return self._state() != before
 

@@ -11,7 +11,7 @@ from mailserver.ops import log as logging
 from mailserver.store.content import MessageFile
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
-from mailserver.store.formats.maildir import filename, keywords
+from mailserver.store.formats.maildir import courier, filename, keywords
 from mailserver.store.formats.maildir.compare import Difference, compare
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
@@ -43,6 +43,9 @@ class MaildirFiles:
         self.watched: tuple[str, ...] = (folder.cur, folder.new)
         self._listing = listing
         self._keywords_time = -1
+        self._unlettered: dict[
+            str, frozenset[str]
+        ] = {}  # base -> keywords for which a look at the files finds no letter
 
     def fingerprint(self) -> Fingerprint:
         """Times of the directories and of the keywords, identity of the list."""
@@ -70,9 +73,12 @@ class MaildirFiles:
         return self._listing.recall(snapshot)
 
     def begin(self) -> Snapshot:
-        """Begin with the list; it is made when there is none."""
+        """Begin with the list; when there is none it is made, and what Courier left is taken over."""
         self._keywords_time = -1
-        return self._listing.begin(keywords.read(self.folder.keywords_path))
+        if os.path.exists(self.folder.uidlist_path):
+            return self._listing.begin(keywords.read(self.folder.keywords_path))
+        words, self._unlettered = courier.adopt_keywords(self.folder)
+        return self._listing.begin(words)
 
     def follow(self, snapshot: Snapshot) -> bool:
         """Read what was appended to the list, or all of it when it is another file."""
@@ -109,6 +115,7 @@ class MaildirFiles:
                     if again is not m:
                         changed[m.uid] = again
         added = self._arrived(difference.arrived, old.uidnext, words, modseq)
+        self._unlettered = {}
         recent = _unclaimed(old, difference, added, self.uidnext)
         return Found(words, list(changed.values()), difference.vanished, added, recent)
 
@@ -143,7 +150,8 @@ class MaildirFiles:
             virtual = -1
         elif virtual < 0 and vsize.isdigit():
             virtual = int(vsize)
-        blank = Message(uid, file, 0, frozenset(), modseq, facts.mtime, facts.size, virtual, int(time.time()))
+        late = self._unlettered.get(filename.base_of(file), frozenset())
+        blank = Message(uid, file, 0, late, modseq, facts.mtime, facts.size, virtual, int(time.time()))
         return _renamed(blank, file, words, modseq)
 
     # -- change

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from mailserver.ops import log as logging
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.formats.maildir import filename, uidlist
+from mailserver.store.formats.maildir import courier, filename, uidlist
 from mailserver.store.formats.maildir.uidlist import Entry, Signature, UidList
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, UidValidity
@@ -48,11 +48,13 @@ class Listing:
         return True
 
     def begin(self, words: tuple[str, ...]) -> Snapshot:
-        """Begin with the list alone; a new one is written when there is none."""
+        """Begin with the list alone; when there is none it is made, of Courier's if there is that."""
         listed, self._just_read = self._just_read or self._read(), None
         if listed is None:
-            listed = UidList(self._new_uidvalidity())
-            uidlist.write(self._path, listed, {}, sync=self._sync)
+            listed = courier.read_uids(os.path.dirname(self._path)) or UidList(self._new_uidvalidity())
+            if listed.entries:
+                _log.info("courier-uids-adopted", path=self._path, messages=len(listed.entries))
+            uidlist.write(self._path, listed, dict(listed.entries), sync=self._sync)
         self._known = listed
         return Snapshot(UidValidity(listed.uidvalidity), 1, ModSeq(1), 0, [], words)
 
