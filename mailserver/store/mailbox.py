@@ -77,15 +77,17 @@ class Mailbox(Reader):
         self.index_soon()
         return snapshot, [m.uid for m in added]
 
-    def renumber(self, uidvalidity: int, uidnext: int = 1) -> Snapshot:
-        """Have this UIDVALIDITY, and give no UID below ``uidnext`` any more; those of the messages stay.
+    def renumber(self, uidvalidity: int | None, uidnext: int = 1) -> Snapshot:
+        """Have this UIDVALIDITY (None: a new one), and give no UID below ``uidnext`` any more; messages keep theirs.
 
         For a mailbox that comes from another server. Sessions that have it open are told that it is another one, unless
         only UIDNEXT rises.
         """
-        if not 0 < uidvalidity < 2**32 or uidnext > MAX_UID:
+        if not (uidvalidity is None or 0 < uidvalidity < 2**32) or uidnext > MAX_UID:
             raise StoreError(Kind.CANNOT, "a mailbox cannot have these numbers")
         with self._locked():
+            if uidvalidity is None:
+                uidvalidity = self._context.new_uidvalidity()
             messages = self.keeper.load(look=True).snapshot.messages
             self.files.renumber(uidvalidity, uidnext, messages)
             return self.keeper.load(look=True).snapshot

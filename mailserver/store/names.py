@@ -79,9 +79,13 @@ def _level_to_disk(level: str) -> str:
     return mutf7.encode(level).replace("\\", "\\5c").replace(".", "\\2e")
 
 
+def unescaped(level: str) -> str:
+    """A level of a directory's name without the escapes of the listescape plugin; still in modified UTF-7."""
+    return _ESCAPED.sub(lambda m: chr(int(m[1], 16)), level)
+
+
 def _level_from_disk(level: str) -> str:
-    plain = _ESCAPED.sub(lambda m: chr(int(m[1], 16)), level)
-    decoded = mutf7.decode(plain)
+    decoded = mutf7.decode(unescaped(level))
     if SEPARATOR in decoded or not decoded:
         raise ValueError(level)
     return decoded

@@ -1,0 +1,148 @@
+"""A directory of Maildirs (and mboxes) as a source of mail: Dovecot's, Courier's, ours, or without any books.
+
+Both layouts are looked for, ``.A.B`` and ``A/B``. Nothing is changed there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from mailserver.mail import mutf7
+from mailserver.store import names, subscriptions, takeover
+from mailserver.store.errors import StoreError
+from mailserver.store.formats.maildir import courier, filename, keywords, sizelist, uidlist
+from mailserver.store.formats.maildir.uidlist import Entry, UidList
+from mailserver.store.layout import INBOX_FILE, LAYOUTS, is_mbox
+from mailserver.transfer import naming
+from mailserver.transfer.model import Folder, Item, SourceError
+from mailserver.transfer.sources import mbox
+
+_CHUNK = 1 << 18
+
+
+class MaildirOrigin:
+    """See `mailserver.transfer.model.Origin`."""
+
+    parallel = True
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(root)
+        self.identity = f"maildir:{self._root}"
+        if not os.path.isdir(self._root):
+            raise SourceError(f"{root}: there is no such directory")
+
+    def folders(self) -> Sequence[Folder]:
+        """INBOX, and whatever either layout finds."""
+        found = {names.INBOX: Folder(names.INBOX, "")} if os.path.isdir(f"{self._root}/cur") else {}
+        if not found and is_mbox(f"{self._root}/{INBOX_FILE}"):
+            found[names.INBOX] = Folder(names.INBOX, INBOX_FILE)
+        for layout in LAYOUTS.values():
+            for directory in sorted(layout.walk(self._root).directories):
+                if layout.nested and is_mbox(f"{self._root}/{directory}"):
+                    continue  # whether it is mail, and not one of many other files, nobody knows
+                levels = directory.split("/") if layout.nested else directory[1:].split(".")
+                name = naming.from_levels([_level(text) for text in levels if text])
+                found.setdefault(name, Folder(name, directory))
+        if not found:
+            raise SourceError(f"{self._root}: there is no Maildir")
+        return list(found.values())
+
+    def count(self, folder: Folder) -> int:
+        """See `mailserver.transfer.model.Origin`."""
+        path = self._path(folder)
+        return len(self.items(folder)[1]) if is_mbox(path) else len(_files(path))
+
+    def subscriptions(self) -> Sequence[str]:
+        """Dovecot's file, or else Courier's."""
+        path = f"{self._root}/{subscriptions.NAME}"
+        if not os.path.exists(path):
+            return takeover.read_subscribed(self._root)
+        nested = not any(folder.source.startswith(".") for folder in self.folders())
+        return subscriptions.read(path, "/" if nested else ".")
+
+    def _path(self, folder: Folder) -> str:
+        return f"{self._root}/{folder.source}" if folder.source else self._root
+
+    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+        """Those with UIDs first, then the others in the order of arrival."""
+        path = self._path(folder)
+        if is_mbox(path):
+            return mbox.items(path, folder)
+        listed = _listed(path)
+        words = _Words(path)
+        ids = sizelist.read(f"{path}/{sizelist.NAME}")
+        files = {filename.base_of(file): file for file in _files(path)}
+        found = []
+        for base in sorted(files, key=lambda base: _order(listed, base)):
+            file, entry = files[base], listed.entries.get(base, Entry(0))
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile, or renamed: the next import will find it
+                st = os.stat(f"{path}/{file}")
+                parsed = filename.parse(file)
+                flags = parsed.flags if file.startswith("cur/") else 0
+                uidl = entry.value("P") or ids.get(base, "")
+                found.append(
+                    Item(base, entry.uid, flags, words.of(base, parsed.letters), int(st.st_mtime), st.st_size, uidl)
+                )
+        return Folder(folder.name, folder.source, listed.uidvalidity, listed.next_uid), found
+
+    def session(self) -> MaildirOrigin:
+        """Files are read by any thread."""
+        return self
+
+    def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
+        """Looks a second time for a file that was renamed."""
+        path = self._path(folder)
+        if is_mbox(path):
+            yield from mbox.fetch(path, folder, items)
+            return
+        files = {filename.base_of(file): file for file in _files(path)}
+        for item in items:
+            if item.key in files:
+                with contextlib.suppress(FileNotFoundError):
+                    file = open(f"{path}/{files[item.key]}", "rb")  # noqa: SIM115  # closed below
+                    with file:
+                        yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Words:
+    """The keywords of messages: by letters, or as Courier keeps them."""
+
+    def __init__(self, path: str) -> None:
+        self._table = keywords.read(f"{path}/{keywords.NAME}")
+        self._couriers = {} if self._table else courier.read_keywords(path)
+
+    def of(self, base: str, letters: str) -> frozenset[str]:
+        named = {self._table[p] for letter in letters if (p := ord(letter) - 97) < len(self._table) and self._table[p]}
+        return frozenset(named.union(self._couriers.get(base, ())))
+
+
+def _level(stored: str) -> str:
+    """A level as Dovecot, we, or Courier from version 5 on write it; octets that are no text as well as can be."""
+    try:
+        return mutf7.decode(names.unescaped(stored))
+    except ValueError:
+        return os.fsencode(stored).decode("utf-8", "replace")
+
+
+def _listed(path: str) -> UidList:
+    try:
+        return uidlist.read(f"{path}/{uidlist.NAME}") or courier.read_uids(path) or UidList(0)
+    except StoreError:  # it cannot be understood: then the messages have no UIDs
+        return UidList(0)
+
+
+def _order(listed: UidList, base: str) -> tuple[int, tuple[int, int, str]]:
+    entry = listed.entries.get(base)
+    return (entry.uid if entry is not None else 1 << 62, filename.order(base))
+
+
+def _files(path: str) -> list[str]:
+    found = (
+        [f"new/{name}" for name in os.listdir(f"{path}/new") if name[0] != "."] if os.path.isdir(f"{path}/new") else []
+    )
+    return found + [f"cur/{name}" for name in os.listdir(f"{path}/cur") if name[0] != "."]
