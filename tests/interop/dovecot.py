@@ -49,7 +49,7 @@ userdb {{
 }}
 namespace inbox {{
   inbox = yes
-  separator = /
+  separator = {separator}
 }}
 service imap-login {{
   inet_listener imap {{
@@ -94,7 +94,11 @@ class Dovecot:
     password = "pass"
 
     def __init__(
-        self, directory: Path | None = None, users: tuple[str, ...] = ("user1", "user2"), extra: str = ""
+        self,
+        directory: Path | None = None,
+        users: tuple[str, ...] = ("user1", "user2"),
+        extra: str = "",
+        separator: str = "/",
     ) -> None:
         self._own = directory is None
         self.base = directory / "dovecot" if directory else Path(tempfile.mkdtemp(prefix="dovecot"))
@@ -103,6 +107,7 @@ class Dovecot:
         self.imap_port = 0
         self.pop3_port = 0
         self._extra = extra
+        self._separator = separator
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Dovecot:
@@ -171,7 +176,13 @@ class Dovecot:
     def _start(self) -> bool:
         config = self.base / "dovecot.conf"
         config.write_text(
-            _CONFIG.format(base=self.base, imap_port=self.imap_port, pop3_port=self.pop3_port, extra=self._extra)
+            _CONFIG.format(
+                base=self.base,
+                imap_port=self.imap_port,
+                pop3_port=self.pop3_port,
+                extra=self._extra,
+                separator=self._separator,
+            )
         )
         with (self.base / "dovecot.log").open("ab") as log:
             self._process = subprocess.Popen(

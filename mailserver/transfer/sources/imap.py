@@ -171,13 +171,14 @@ class ImapOrigin:
         return int(found[1]) if found else 0
 
     def subscriptions(self) -> Sequence[str]:
-        """As LSUB says."""
+        """As LSUB says. A name that cannot be selected is there for those below it, if there are any."""
         listed = [line for line in map(_parse_list, self._ask("lsub", b'""', b'"*"')) if line is not None]
         prefix = self._find_prefix([(raw, delimiter) for _, delimiter, raw in listed])
         return [
             naming.from_imap(raw, delimiter, prefix)
             for flags, delimiter, raw in listed
-            if b"\\noselect" not in flags and self._is_personal(raw, delimiter)
+            if self._is_personal(raw, delimiter)
+            and not (b"\\noselect" in flags and any(r.startswith(raw + delimiter) for _, _, r in listed if r != raw))
         ]
 
     def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:

@@ -25,6 +25,7 @@ class Listing:
         self._sync = sync
         self._known: UidList | None = None
         self._just_read: UidList | None = None
+        self._given = 0  # by ``renumber``: that the list has it is no news
 
     @property
     def known(self) -> UidList:
@@ -89,7 +90,8 @@ class Listing:
         if listed is known:
             return True
         if listed.uidvalidity != snapshot.uidvalidity or _contradicts(listed, snapshot):
-            _log.warning("uidlist-replaced", path=self._path)
+            if listed.uidvalidity != self._given:
+                _log.warning("uidlist-replaced", path=self._path)
             self._just_read = listed
             return False
         listed.next_uid = max(listed.next_uid, snapshot.uidnext)
@@ -146,7 +148,7 @@ class Listing:
         live = {base: whole.entries.get(base, Entry(uid)) for base, uid in bases.items()}
         lowest = max([uidnext, *(uid + 1 for uid in bases.values())])
         whole.next_uid = lowest if whole.uidvalidity != uidvalidity else max(lowest, self.known.next_uid)
-        whole.uidvalidity = uidvalidity
+        whole.uidvalidity = self._given = uidvalidity
         uidlist.write(self._path, whole, live, sync=self._sync)
 
     def trim(self, messages: Sequence[Message]) -> None:
