@@ -17,6 +17,7 @@ from mailserver.ops.cli.failure import Failure
 # command -> module with HELP, add_arguments(parser), run(arguments) -> status
 COMMANDS = {
     "check-config": "mailserver.ops.cli.check_config",
+    "export": "mailserver.ops.cli.exporting",
     "import": "mailserver.ops.cli.importing",
     "queue": "mailserver.ops.cli.queue",
     "user": "mailserver.ops.cli.user",

@@ -24,6 +24,7 @@ class Append:
     internaldate: int | None = None
     uid: int = 0  # the UID that it shall have, not below UIDNEXT; 0: the next one
     uidl: str = ""  # POP3's unique-id where another server gave one, if the format has a place for it
+    place: int = 0  # in POP3's order, likewise; 0: behind those that have one, by UID
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Source:
     loose: bool = False  # nobody's but ours: it goes when it has been placed, or could not be
     uid: int = 0  # as in `Append`
     uidl: str = ""
+    place: int = 0
 
     def open(self) -> MessageFile:
         """Its octets."""
@@ -63,7 +65,16 @@ class Source:
         date = int(time.time()) if item.internaldate is None else item.internaldate
         size = incoming.size
         return cls(
-            incoming.path, incoming.base, item.flags, item.keywords, date, size, size, uid=item.uid, uidl=item.uidl
+            incoming.path,
+            incoming.base,
+            item.flags,
+            item.keywords,
+            date,
+            size,
+            size,
+            uid=item.uid,
+            uidl=item.uidl,
+            place=item.place,
         )
 
 

@@ -34,12 +34,13 @@ def take_over(root: str, *, sync: bool) -> None:
     """Do it, under the account's lock. The subscriptions come last: they say that it is done. OSError."""
     for directory in sorted(os.listdir(root)):
         if directory.startswith(".") and os.path.isdir(f"{root}/{directory}/cur"):
-            _rename(root, directory)
+            rename(root, directory)
     subscriptions.write(f"{root}/{subscriptions.NAME}", read_subscribed(root), sync=sync)
     _log.info("courier-account-adopted", path=root)
 
 
-def _rename(root: str, directory: str) -> None:
+def rename(root: str, directory: str) -> None:
+    """Give one folder the name that it has here. OSError."""
     try:
         levels = [_level(level) for level in directory[1:].split(".")]
         new = "".join("." + mutf7.encode(level) for level in levels)

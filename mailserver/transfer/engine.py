@@ -195,7 +195,7 @@ class Import:
             else:
                 fresh.append(each)
         appends = [
-            Append(e.incoming, e.item.flags, e.item.keywords, e.date, target.uid_for(e.item), e.item.uidl)
+            Append(e.incoming, e.item.flags, e.item.keywords, e.date, target.uid_for(e.item), e.item.uidl, e.item.place)
             for e in fresh
         ]
         uids = target.append(appends)

@@ -36,6 +36,7 @@ class Item:
     date: int | None = None  # seconds since 1970; None: as the message itself says
     size: int = 0  # octets, as far as the source knows
     uidl: str = ""  # POP3's unique-id
+    place: int = 0  # in POP3's order; 0: by UID
 
 
 class Session(Protocol):

@@ -91,7 +91,7 @@ class Target:
                 raise
         self.mailbox.renumber(None)
         self.numbers = False
-        plain = [Append(i.incoming, i.flags, i.keywords, i.internaldate, 0, i.uidl) for i in items]
+        plain = [Append(i.incoming, i.flags, i.keywords, i.internaldate, 0, i.uidl, i.place) for i in items]
         return [int(uid) for uid in self.mailbox.append(plain)[1]]
 
     def note(self, folder: Folder, done: Mapping[str, int]) -> None:

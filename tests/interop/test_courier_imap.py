@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mailserver.__main__ import main
 from mailserver.store.check import check_account
 from tests.interop import courier
 from tests.interop.dovecot import Dovecot
@@ -119,3 +120,28 @@ def test_from_courier_to_us_and_on_to_dovecot(tmp_path: Path) -> None:
             assert _subscribed(client) == set(_FOLDERS.values())
         assert not copy.sync(dovecot.imap_port)
         assert _ids(listed(dovecot.pop3_port)) == _ids(drop)
+
+
+def test_the_way_back_to_courier(tmp_path: Path) -> None:
+    maildir = tmp_path / "old" / "user1"
+    for part in ("cur", "new", "tmp"):
+        (maildir / part).mkdir(parents=True)
+    with courier.imap(maildir) as client:
+        _years(client)
+    with serve(tmp_path / "old") as app:
+        with _client(app.ports["imap"]) as client:
+            client.append("INBOX", "(\\Flagged new)", None, _message(99))
+            client.select("INBOX")
+            client.uid("STORE", "3", "+FLAGS", "(\\Deleted)")
+            client.expunge()
+            before = _remembered(client, {name: name for name in _FOLDERS.values()})
+        drop = listed(app.ports["pop3"])
+    config = tmp_path / "m.toml"
+    config.write_text(f"[storage]\nmailbox_path = '{tmp_path}/old'\n")
+    assert main(["export", "user1", str(tmp_path / "user1"), "--format", "courier", "--config", str(config)]) == 0
+    with courier.imap(tmp_path / "user1") as client:
+        assert _zone_free(_remembered(client, _FOLDERS)) == _zone_free(before)
+        assert _subscribed(client) == {*_FOLDERS, _GONE}
+        client.select("INBOX", readonly=True)
+        assert client.uid("FETCH", "9", "(BODY.PEEK[])")[1][0][1] == _message(99)  # type: ignore[index]
+    assert couriers(tmp_path / "user1") == drop

@@ -42,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-mbox", metavar="PATH", help="an mbox, or a directory of them (Thunderbird's, too)")
     source.add_argument("--from-maildir", metavar="PATH", help="a Maildir with its folders: Dovecot's, Courier's, any")
     source.add_argument("--from-eml", metavar="PATH", help="a file with a message, or a directory of *.eml")
-    parser.add_argument("--map", metavar="OLD=NEW", action="append", default=[], help="a folder gets another name")
-    parser.add_argument("--skip", metavar="NAME", action="append", default=[], help="leave a folder out")
+    add_folders(parser)
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="connections at a time (1 to 32; default 4)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     parser.add_argument("--again", action="store_true", help="look at all messages, also at those imported before")
@@ -58,9 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add ``--map`` and ``--skip``."""
+    parser.add_argument("--map", metavar="OLD=NEW", action="append", default=[], help="a folder gets another name")
+    parser.add_argument("--skip", metavar="NAME", action="append", default=[], help="leave a folder out")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do it. Raises `Failure`."""
-    mapping = _mapping(arguments)
+    mapping = mapping_of(arguments)
     if not 1 <= arguments.jobs <= 32:
         raise Failure(os.EX_USAGE, "--jobs: 1 to 32")
     try:
@@ -86,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         origin.close()
 
 
-def _mapping(arguments: argparse.Namespace) -> Mapping:
+def mapping_of(arguments: argparse.Namespace) -> Mapping:
+    """What ``--map`` and ``--skip`` say. Raises `Failure`."""
     rules = []
     for rule in arguments.map:
         old, equals, new = rule.partition("=")

@@ -74,6 +74,7 @@ class MaildirOrigin:
         words = _Words(path)
         ids = sizelist.read(f"{path}/{sizelist.NAME}")
         files = {filename.base_of(file): file for file in _files(path)}
+        places = {base: place for place, base in enumerate(sizelist.order(ids), 1)}
         found = []
         for base in sorted(files, key=lambda base: _order(listed, base)):
             file, entry = files[base], listed.entries.get(base, Entry(0))
@@ -81,9 +82,18 @@ class MaildirOrigin:
                 st = os.stat(f"{path}/{file}")
                 parsed = filename.parse(file)
                 flags = parsed.flags if file.startswith("cur/") else 0
-                uidl = entry.value("P") or ids.get(base, "")
+                order = entry.value("O") or ""
                 found.append(
-                    Item(base, entry.uid, flags, words.of(base, parsed.letters), int(st.st_mtime), st.st_size, uidl)
+                    Item(
+                        base,
+                        entry.uid,
+                        flags,
+                        words.of(base, parsed.letters),
+                        int(st.st_mtime),
+                        st.st_size,
+                        entry.value("P") or ids.get(base, ""),
+                        int(order) if order.isdigit() else places.get(base, 0),
+                    )
                 )
         return Folder(folder.name, folder.source, listed.uidvalidity, listed.next_uid), found
 

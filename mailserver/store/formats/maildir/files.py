@@ -169,7 +169,7 @@ class MaildirFiles:
                 _let_others_in(i)
                 file = self._name(s, table, keep)
                 added.append(Message(Uid(uids[i]), file, s.flags, s.keywords, modseq, s.date, s.size, s.vsize, now))
-            fields = [f"P{s.uidl}" if s.uidl else "" for s in sources]
+            fields = [" ".join([f"P{s.uidl}"] * bool(s.uidl) + [f"O{s.place}"] * bool(s.place)) for s in sources]
             self._listing.enter(
                 [(filename.base_of(m.file), Entry(m.uid, f)) for m, f in zip(added, fields, strict=True)]
             )
