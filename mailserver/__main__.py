@@ -19,6 +19,7 @@ COMMANDS = {
     "check-config": "mailserver.ops.cli.check_config",
     "export": "mailserver.ops.cli.exporting",
     "import": "mailserver.ops.cli.importing",
+    "mailbox": "mailserver.ops.cli.mailbox",
     "queue": "mailserver.ops.cli.queue",
     "user": "mailserver.ops.cli.user",
 }

@@ -13,8 +13,9 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from mailserver.store import names, takeover, uidvalidity
+from mailserver.store import conversion, names, takeover, uidvalidity
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Files
@@ -29,7 +30,7 @@ from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
 from mailserver.store.layout import INBOX_FILE, identity, is_mbox
 from mailserver.store.locks import FileLock, MaildropLock
-from mailserver.store.mailbox import Mailbox
+from mailserver.store.mailbox import Mailbox, locked_together
 from mailserver.store.model.message import MailboxInfo
 from mailserver.store.quota import Limits, Quota
 from mailserver.store.tree import Tree, bury
@@ -81,6 +82,8 @@ class Account:
             sweep(root)
             if takeover.wanted(root):
                 self._take_over()
+            if os.path.lexists(f"{root}/{conversion.NAME}.json"):
+                self._recover_conversion()
 
     def _take_over(self) -> None:
         with os_errors(), self._lock.hold():
@@ -129,6 +132,9 @@ class Account:
         with os_errors(), LANE:
             path = self.tree.path(name)
             inode = identity(path)
+            if inode is None and self.tree.moved_inbox(name):
+                path = self.tree.path(name)
+                inode = identity(path)
             if inode is None and self.tree.restore(name):
                 inode = 0
             if inode is None:
@@ -243,6 +249,98 @@ class Account:
         self.create(new)
         inbox = self.inbox
         inbox.move([m.uid for m in inbox.rescan().messages], self.mailbox(new))
+
+    # -- conversion
+
+    def convert(self, name: str, format: str, progress: conversion.Progress = lambda done, of: None) -> bool:
+        """Have a mailbox in the other format, while it is used; False when it has that already.
+
+        StoreError NOT_FOUND, HAS_CHILDREN, CANNOT, IN_USE when another conversion runs; on any the mailbox stays.
+        """
+        name = self.tree.check(name)
+        with os_errors(), self._converting():
+            self._recover()
+            old = self.mailbox(name)
+            places = self._places(name)
+            if old.files.format == format:
+                return False
+            if format == "mbox" and not places.inbox and self.tree.nested:
+                raise StoreError(Kind.CANNOT, "among nested folders only the INBOX can be an mbox")
+            if places.inbox and format == "mbox" and os.path.lexists(places.mbox):
+                raise StoreError(Kind.CANNOT, "where the mbox would be, there is a file already")
+            conversion.note(places, name, format)
+            try:
+                self._convert(old, self._work(name, places, format), places, format, progress)
+            except BaseException:
+                self._recover()
+                raise
+            conversion.clear(places, format, lambda: self.mailbox(name))
+            return True
+
+    def _converting(self) -> MaildropLock:
+        try:
+            return MaildropLock(f"{self.root}/{conversion.LOCK_NAME}")
+        except StoreError as error:
+            raise StoreError(Kind.IN_USE, "another mailbox of this account is being converted") from error
+
+    def _places(self, name: str) -> conversion.Places:
+        maildir, mbox = self.tree.places(name)
+        return conversion.Places(self.root, maildir, mbox, f"{self.root}/{self._work_directory}", self._sync)
+
+    @property
+    def _work_directory(self) -> str:
+        """A name that this layout takes for no mailbox."""
+        return self.tree.hidden(conversion.NAME)
+
+    def _work(self, name: str, places: conversion.Places, format: str) -> Mailbox:
+        """An empty mailbox where nobody looks."""
+        self._index.forget(self._work_directory)
+        if format == "mbox":
+            os.close(os.open(places.work, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        else:
+            MaildirFolder(places.work, sync=self._sync).make(top=False)
+        tmp = f"{self.root}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+        uncounted = Quota(tmp, Limits(), self._paths)  # for a while each message is there twice
+        context = replace(self._context, quota=uncounted)
+        return Mailbox(context, name, self._work_directory, self._files(self._work_directory, places.work))
+
+    def _convert(
+        self, old: Mailbox, new: Mailbox, places: conversion.Places, format: str, progress: conversion.Progress
+    ) -> None:
+        conversion.fill(old, new, progress)
+        directory = self.tree.directory(old.name)
+        with self._lock.hold(), locked_together(old, new):
+            conversion.catch_up(old, new)
+            conversion.note(places, old.name, format)
+            conversion.swap(places, format)
+            self._index.forget(directory)
+            self._index.rename(self._work_directory, directory)
+            self.tree.changed()
+            self._forget(directory)
+            new.let_go()
+        self._advance(places.maildir)
+        self._advance(places.mbox)
+
+    def _recover_conversion(self) -> None:
+        """One was cut short. When one is running it is none of our business."""
+        with contextlib.suppress(StoreError), os_errors(), self._converting():
+            self._recover()
+
+    def _recover(self) -> None:
+        journal = f"{self.root}/{conversion.NAME}.json"
+        if not os.path.lexists(journal):
+            return
+        found = conversion.noted(journal)
+        if found is None:
+            os.unlink(journal)
+            return
+        name, format, inode = found
+        places = self._places(name)
+        if places.is_now(format):
+            conversion.clear(places, format, lambda: self.mailbox(name))
+        else:
+            conversion.undo(places, inode)
+        self.quota.forget()
 
     # -- subscriptions and special use
 

@@ -249,7 +249,7 @@ class Mailbox(Reader):
 
         Messages that are gone are passed over; with ``every``, StoreError EXPUNGED, and nothing is copied.
         """
-        with os_errors(), _locked_together(self, target):
+        with os_errors(), locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
             target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_or_undo(added)
@@ -261,7 +261,7 @@ class Mailbox(Reader):
         Between Maildirs each is at every moment in exactly one of the mailboxes; elsewhere it may, for a moment, be in
         both: never in none.
         """
-        with os_errors(), _locked_together(self, target):
+        with os_errors(), locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=False)
             if messages:
                 if not self._hands_over(target):
@@ -315,7 +315,7 @@ class Mailbox(Reader):
 
 
 @contextlib.contextmanager
-def _locked_together(first: Mailbox, second: Mailbox) -> Iterator[None]:
+def locked_together(first: Mailbox, second: Mailbox) -> Iterator[None]:
     """Two mailboxes, in the order of their lock files."""
     low, high = sorted((first, second), key=lambda mailbox: mailbox.keeper.lock.path)
     with low._locked(), high._locked():

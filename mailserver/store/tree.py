@@ -103,6 +103,27 @@ class Tree:
             MaildirFolder(path, sync=self._sync).make(top=name == names.INBOX)
         self._seen = self._inbox_path = None
 
+    def places(self, name: str) -> tuple[str, str]:
+        """Where the mailbox is when it is a Maildir, and when it is an mbox."""
+        directory = self._layout.directory(name)
+        return (f"{self.root}/{directory}",) * 2 if directory else (self.root, self._inbox)
+
+    @property
+    def nested(self) -> bool:
+        """Whether the directory of a mailbox holds those of its children."""
+        return self._layout.nested
+
+    def hidden(self, name: str) -> str:
+        """A name in the account's directory that is no mailbox's."""
+        return f".{name}" if self._layout.nested else name
+
+    def moved_inbox(self, name: str) -> bool:
+        """INBOX is not where it was; whether it is elsewhere now, in the other format."""
+        if name != names.INBOX:
+            return False
+        before, self._inbox_path = self._inbox_path, None
+        return self.path(name) != before
+
     def restore(self, name: str) -> bool:
         """INBOX is always there, though many programs remove an mbox that they have emptied; whether it is back."""
         if name != names.INBOX or not self._mbox or not os.path.isdir(os.path.dirname(self.path(name))):

@@ -26,6 +26,7 @@ from mailserver.store.source import Source, uids_for
 
 _log = logging.get("store")
 _LETTERS = len(filename.KEYWORD_LETTERS)
+_PARTS = ("cur/", "new/")
 _BATCH = 100  # file operations at a time: coarse enough to be quick, short enough for the others in the lane
 
 
@@ -70,6 +71,8 @@ class MaildirFiles:
 
     def recall(self, snapshot: Snapshot, fingerprint: Fingerprint | None) -> bool:
         """Begin with what the index remembers; the list, if it is missing, is restored from it."""
+        if snapshot.messages and snapshot.messages[0].file[:4] not in _PARTS:
+            return False  # it was an mbox then
         return self._listing.recall(snapshot)
 
     def begin(self) -> Snapshot:

@@ -84,6 +84,8 @@ class MboxFiles:
 
     def recall(self, snapshot: Snapshot, fingerprint: Fingerprint | None) -> bool:
         """Begin with what the index remembers: an unchanged file is not read."""
+        if snapshot.messages and "/" in snapshot.messages[0].file:
+            return False  # it was a Maildir then
         self._box, self._said = None, (snapshot, fingerprint) if fingerprint is not None else None
         return self.follow(snapshot)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +152,10 @@ class MboxFolder:
     def fingerprint(self) -> Fingerprint:
         """As the file is now, without a lock: one system call. When it is the one in a `Box`, that is still right."""
         with os_errors():
-            return _fingerprint(os.stat(self.path))
+            found = os.stat(self.path)
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+            return _fingerprint(found)
 
     def open(self, entry: Entry, timeout: float = WAIT_SECONDS) -> MboxMessage:
         """The octets of a message, within ``hold`` or without; they are copied, later changes do not touch them.
