@@ -17,6 +17,7 @@ from mailserver.ops.cli.failure import Failure
 # command -> module with HELP, add_arguments(parser), run(arguments) -> status
 COMMANDS = {
     "check-config": "mailserver.ops.cli.check_config",
+    "doctor": "mailserver.ops.cli.doctor",
     "export": "mailserver.ops.cli.exporting",
     "import": "mailserver.ops.cli.importing",
     "mailbox": "mailserver.ops.cli.mailbox",

@@ -372,6 +372,17 @@ class Account:
         self._text.close()
 
 
+def abandoned(root: str, now: float | None = None) -> list[str]:
+    """What ``sweep`` would remove. OSError."""
+    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
+    found = []
+    for folder in [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]:
+        path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            found += [entry.path for entry in entries if _is_old(entry, oldest)]
+    return found
+
+
 def sweep(root: str, now: float | None = None) -> None:
     """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
 
@@ -387,9 +398,13 @@ def sweep(root: str, now: float | None = None) -> None:
                     _sweep_entry(entry, oldest)
 
 
-def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
+def _is_old(entry: os.DirEntry[str], oldest: float) -> bool:
     st = entry.stat(follow_symlinks=False)
-    if max(st.st_mtime, st.st_ctime) >= oldest:
+    return max(st.st_mtime, st.st_ctime) < oldest
+
+
+def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
+    if not _is_old(entry, oldest):
         return
     if entry.is_dir(follow_symlinks=False):
         shutil.rmtree(entry.path, ignore_errors=True)

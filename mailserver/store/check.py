@@ -5,6 +5,8 @@ Reads files and index afresh and changes nothing. What it finds wrong is returne
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -24,14 +26,29 @@ def check_account(root: str, index_path: str | None = None) -> list[str]:
     tree = Tree(root, sync=False)
     found: list[str] = []
     paths = dict(tree.paths())
+    found += check_folders(paths)
+    index = index_path or f"{root}/{INDEX_NAME}"
+    if os.path.exists(index):
+        found += check_index(paths, index)
+    return found
+
+
+def check_folders(paths: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the mailboxes, by directory and path. FileNotFoundError when somebody changes them."""
     for directory, path in paths.items():
         label = names.from_directory(directory) if directory else names.INBOX
         problems = mbox.check(path, mbox.read(path)) if is_mbox(path) else _check_folder(path)
-        found += [f"{label or directory}: {problem}" for problem in problems]
-    index = index_path or f"{root}/{INDEX_NAME}"
-    if os.path.exists(index):
-        found += _check_index(paths, index)
-    return found
+        yield from (f"{label or directory}: {problem}" for problem in problems)
+
+
+def index_keywords(index: str) -> dict[str, int]:
+    """How many keywords each directory has, as the index says."""
+    with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as db:
+        try:
+            rows = db.execute("SELECT directory, keywords FROM folder").fetchall()
+        except sqlite3.DatabaseError:  # damaged: `check_index` says so
+            return {}
+    return {os.fsdecode(directory): len(json.loads(words)) for directory, words in rows}
 
 
 def _files(path: str) -> list[str]:
@@ -91,7 +108,7 @@ def _check_uidlist(path: str) -> Iterator[str]:
         yield "UIDVALIDITY out of range"
 
 
-def _check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
+def check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
     """Where the index claims to be up to date, it must say what the files say."""
     db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
     try:

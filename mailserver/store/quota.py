@@ -89,6 +89,10 @@ class Quota:
         with self._lock:
             return self._read() or self._count()
 
+    def noted(self) -> Usage | None:
+        """What maildirsize says; None when it says nothing that can be trusted. Changes nothing."""
+        return self._read()
+
     def check(self, octets: int, messages: int) -> None:
         """StoreError NO_QUOTA if so much more would be too much."""
         limits = self.limits()

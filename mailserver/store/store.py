@@ -96,18 +96,24 @@ class Store:
                 self._recent.popitem(last=False)
         return found
 
-    def _open(self, user: str) -> Account:
-        root = self.directory(user)
+    def index_of(self, user: str) -> str:
+        """Where the user's index lies."""
         if self._index_path:
-            index = f"{self._index_path}/{user}/{INDEX_NAME}"
-        else:
-            index = f"{root}/{INDEX_NAME}"
+            return f"{self._index_path}/{user}/{INDEX_NAME}"
+        return f"{self.directory(user)}/{INDEX_NAME}"
+
+    def tree_of(self, user: str) -> Tree:
+        """The user's mailboxes, without opening the account, which may change something."""
+        root, inbox = self.directory(user), self._fill(self._mbox_inbox, user)
+        return Tree(root, self._layout, mbox=self._mbox, inbox=inbox, sync=self._sync)
+
+    def _open(self, user: str) -> Account:
         return Account(
             user,
-            root,
-            index,
+            self.directory(user),
+            self.index_of(user),
             self._shared,
-            tree=Tree(root, self._layout, mbox=self._mbox, inbox=self._fill(self._mbox_inbox, user), sync=self._sync),
+            tree=self.tree_of(user),
             sync=self._sync,
             limits=self._limits(user),
         )

@@ -31,9 +31,7 @@ def store_of(arguments: argparse.Namespace) -> Iterator[tuple[Store, str]]:
         raise Failure(os.EX_TEMPFAIL, f"{user}: {error.text}{cause}") from error
     finally:
         services.close()
-        if os.geteuid() != os.getuid():
-            os.seteuid(os.getuid())
-            os.setegid(os.getgid())
+        stay_ourselves()
 
 
 def user_of(settings: Settings, name: str) -> str:
@@ -42,6 +40,13 @@ def user_of(settings: Settings, name: str) -> str:
         return NameRules(settings.auth.username_lowercase, settings.auth.default_domain).canonical(name)
     except BadName as error:
         raise Failure(os.EX_DATAERR, f"{name!r}: {error}") from error
+
+
+def stay_ourselves() -> None:
+    """Take `become_owner` back."""
+    if os.geteuid() != os.getuid():
+        os.seteuid(os.getuid())
+        os.setegid(os.getgid())
 
 
 def become_owner(settings: Settings, directory: str) -> None:

@@ -1,0 +1,157 @@
+"""One account: rights, what was left behind, and whether files, lists and index say the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mailserver.ops.doctor.finding import Finding
+from mailserver.store import conversion, names
+from mailserver.store.account import abandoned, sweep
+from mailserver.store.check import check_folders, check_index, index_keywords
+from mailserver.store.formats.mbox.locking import STALE_SECONDS
+from mailserver.store.layout import is_mbox
+from mailserver.store.quota import Limits, Quota, weigh
+from mailserver.store.tree import Tree
+
+_PARTS = ("", "/cur", "/new", "/tmp")  # noqa: S108 - a Maildir has a tmp of its own
+_TRIES = 3  # a server that runs changes things while they are looked at
+_LETTERS = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An account that is not opened, for that may change something."""
+
+    user: str
+    root: str
+    tree: Tree
+    index_path: str
+
+    def forget_index(self) -> None:
+        """Remove the index: every process makes it anew. OSError."""
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.index_path + suffix)
+
+
+def check(account: Place) -> Iterator[Finding]:
+    """All of it. OSError where not even the account's directory can be read."""
+    paths = dict(account.tree.paths())
+    yield from _permissions(account, paths)
+    yield from _left_behind(account, paths)
+    yield from _names(account)
+    yield from _books(account, paths)
+    yield from _index(account, paths)
+    yield from _quota(account, paths)
+
+
+def _permissions(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
+    owner = os.stat(account.root).st_uid
+    for path in paths.values():
+        for part in ("",) if is_mbox(path) else _PARTS:
+            place = path + part
+            try:
+                found = os.stat(place)
+            except FileNotFoundError:
+                yield Finding(account.user, "permissions", f"{place}: it is missing", cure=_maker(place))
+                continue
+            if found.st_uid != owner:
+                yield Finding(
+                    account.user, "permissions", f"{place}: it belongs to uid {found.st_uid}, the rest to {owner}"
+                )
+            wanted = stat.S_IRWXU if stat.S_ISDIR(found.st_mode) else stat.S_IRUSR | stat.S_IWUSR
+            if found.st_mode & wanted != wanted:
+                text = f"{place}: its owner may not use it (mode {stat.S_IMODE(found.st_mode):04o})"
+                yield Finding(account.user, "permissions", text, cure=_changer(place, found.st_mode | wanted))
+            elif found.st_mode & stat.S_IWOTH:
+                text = f"{place}: everybody on this machine may write there"
+                yield Finding(account.user, "permissions", text, cure=_changer(place, found.st_mode & ~stat.S_IWOTH))
+
+
+def _maker(path: str) -> Callable[[], None]:
+    return lambda: os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _changer(path: str, mode: int) -> Callable[[], None]:
+    return lambda: os.chmod(path, stat.S_IMODE(mode))
+
+
+def _left_behind(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
+    count = len(abandoned(account.root))
+    if count:
+        text = f"{count} deliveries that were cut short lie in tmp/"
+        yield Finding(account.user, "tmp", text, serious=False, cure=lambda: sweep(account.root))
+    for path in paths.values():
+        lock = f"{path}.lock" if is_mbox(path) else f"{path}/dovecot-uidlist.lock"
+        try:
+            age = time.time() - os.lstat(lock).st_mtime
+        except FileNotFoundError:
+            continue
+        if age > STALE_SECONDS:
+            yield Finding(account.user, "lock", f"{lock}: nobody has touched it for {age:.0f} seconds")
+    if os.path.lexists(f"{account.root}/{conversion.NAME}.json"):
+        yield Finding(account.user, "conversion", "a conversion was cut short, or is running", serious=False)
+
+
+def _names(account: Place) -> Iterator[Finding]:
+    if account.tree.nested:
+        return
+    with os.scandir(account.root) as entries:
+        for entry in entries:
+            hidden = entry.name.startswith(".") and os.path.isdir(f"{entry.path}/cur")
+            if hidden and names.from_directory(entry.name) is None:
+                text = f"{entry.path!r}: its name is no mailbox name, so nobody sees its messages"
+                yield Finding(account.user, "name", text)
+
+
+def _books(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
+    for text in _steady(lambda: list(check_folders(paths))):
+        yield Finding(account.user, "files", text)
+
+
+def _index(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
+    index = account.index_path
+    if not os.path.exists(index):
+        return
+    words = index_keywords(index)
+    for directory, count in words.items():
+        if count > _LETTERS:
+            label = names.from_directory(directory) if directory else names.INBOX
+            text = f"{label}: of its {count} keywords {count - _LETTERS} are in the index only"
+            if not is_mbox(paths.get(directory, "")):
+                yield Finding(account.user, "keywords", text, serious=False)
+    safe = all(count <= _LETTERS for count in words.values())
+    for text in _steady(lambda: list(check_index(paths, index))):
+        yield Finding(account.user, "index", text, cure=account.forget_index if safe else None)
+
+
+def _steady(look: Callable[[], list[str]]) -> list[str]:
+    """What is said each time: the rest was somebody's work in progress."""
+    found: list[str] | None = None
+    for _ in range(_TRIES):
+        try:
+            now = look()
+        except FileNotFoundError:  # renamed under our eyes
+            continue
+        found = now if found is None else [text for text in found if text in now]
+        if not found:
+            break
+    return found or []
+
+
+def _quota(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
+    if not os.path.exists(f"{account.root}/maildirsize"):
+        return
+    weights = [weigh(path) for path in paths.values()]
+    octets, messages = sum(w[0] for w in weights), sum(w[1] for w in weights)
+    quota = Quota(account.root, Limits(), lambda: iter(paths.values()))
+    noted = quota.noted()
+    if noted is None or (noted.octets, noted.messages) != (octets, messages):
+        said = f"{noted.octets} octets and {noted.messages} messages" if noted else "nothing that can be trusted"
+        text = f"maildirsize says {said}; there are {octets} and {messages}"
+        yield Finding(account.user, "quota", text, serious=False, cure=quota.forget)
