@@ -19,6 +19,8 @@ from tests.interop.serving import PASSWORD, run, serve
 from tests.interop.terminal import at_once, in_tmux
 from tests.interop.wire import Wire, fetched
 
+MANY = int(os.environ.get("FOREIGN_MESSAGES", "400"))  # 10000 takes some minutes
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
@@ -78,7 +80,7 @@ def _by_mutt(maildir: Path, count: int) -> None:
         "macro index Z '<copy-message>=user1<enter><next-entry>'\n"
     )
     push = "push " + "Z" * count + "<exit>"
-    in_tmux(maildir.parent, ["mutt", "-F", str(maildir.parent / "muttrc"), "-f", str(source), "-e", push])
+    in_tmux(maildir.parent, ["mutt", "-F", str(maildir.parent / "muttrc"), "-f", str(source), "-e", push], 40 + count)
 
 
 def _idle_until(app: App, count: int) -> None:
@@ -101,7 +103,7 @@ def _idle_until(app: App, count: int) -> None:
 def test_other_programs_deliver(app: App) -> None:
     maildir = _maildir(app)
     _wire(app).__exit__(None, None, None)  # makes the account
-    each = {_by_mv: 100, _by_lda: 200, _by_procmail: 60, _by_mutt: 60}
+    each = {_by_mv: MANY // 4, _by_lda: MANY // 2, _by_procmail: MANY // 8, _by_mutt: MANY // 8}
     total = sum(each.values())
     works: list[Callable[[], None]] = [lambda b=by, c=count: b(maildir, c) for by, count in each.items()]  # type: ignore[misc]
     at_once([*works, *[lambda: _idle_until(app, total)] * 3])
