@@ -37,7 +37,18 @@ _SSL_PORT = "Port for clients that begin with TLS"
 _ENABLE = "Offer TLS, at once on ssl_port and by command on port; needs a certificate in [tls]."
 _CONNECTIONS = "Connections at the same time; each is a thread and some 30 kB."
 _SIZE = "Largest message."
+_EXTENSIONS = (
+    *("8BITMIME", "AUTH", "BINARYMIME", "CHUNKING", "DELIVERBY", "DSN", "ENHANCEDSTATUSCODES", "EXPN"),
+    *("FUTURERELEASE", "HELP", "LIMITS", "MT-PRIORITY", "PIPELINING", "REQUIRETLS", "SIZE", "SMTPUTF8"),
+    *("STARTTLS", "VRFY"),
+)
 _MB50 = 50 * 1024 * 1024
+
+
+def _extensions() -> Any:
+    """Declare which extensions of SMTP a server does without."""
+    text = "Extensions neither to announce nor to understand, for peers that misuse them; also VRFY, EXPN and HELP."
+    return setting([], text, choices=_EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,7 @@ class SmtpConfig(Listener):
         '"accept": a line may end with LF alone (the end of a message never does). "refuse": such mail is refused.',
         choices=("accept", "refuse"),
     )
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +126,10 @@ class SubmissionConfig(Listener):
     ssl_port: int = _port(465, _SSL_PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
     check_sender: bool = setting(True, "Users who logged in may send only from their own addresses; on port 25 too.")
+    max_hold_seconds: int = setting(
+        2592000, "So long may users have a message held before it is sent (FUTURERELEASE); 0 = not at all.", low=0
+    )
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +140,7 @@ class LmtpConfig(Listener):
     port: int = _port(24, "Port")
     enable_ssl: bool = setting(False, _ENABLE)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +202,10 @@ class ServerConfig:
     workers: int | str = setting(
         1, 'Processes that share the work; "auto" = one per core.', low=1, high=256, choices=("auto",)
     )
+    nameservers: tuple[str, ...] = setting(
+        [],
+        'Name servers to ask: ["127.0.0.1:53"]; none: the system\'s. On DNSSEC only those on loopback are believed.',
+    )
     user: str = setting("", "Give up root for this user when the ports are open; empty: stay who we are.")
     grace_seconds: int = setting(10, "At a stop, sessions have so long to say goodbye.", low=0, high=3600)
     log_level: str = setting(
@@ -213,10 +234,18 @@ class QueueConfig:
     relay_password_file: str = setting("", "File with the password for relay_user.")
     relay_tls: str = setting(
         "auto",
-        '"auto": by STARTTLS where it is offered. "implicit": from the beginning (port 465). "never".',
-        choices=("auto", "implicit", "never"),
+        '"auto": by STARTTLS where it is offered. "required": so or not at all. "implicit": from the beginning (port'
+        ' 465). "never".',
+        choices=("auto", "required", "implicit", "never"),
     )
-    workers: int = setting(4, "Deliveries at the same time.", low=1, high=1000)
+    port: int = setting(25, "Where the mail servers of other domains listen.", low=1, high=65535)
+    tls: str = setting(
+        "opportunistic",
+        '"opportunistic": where other servers offer it. "required": nothing goes out in clear. "verified": nor to a'
+        " server without a right certificate; much mail then waits in vain.",
+        choices=("opportunistic", "required", "verified"),
+    )
+    workers: int = setting(50, "Deliveries at the same time; threads, made when needed.", low=1, high=1000)
     connections_per_destination: int = setting(3, "Of them, to one domain.", low=1, high=1000)
     retry_first_seconds: int = setting(300, "First pause after a temporary failure; it doubles.", low=1, high=86400)
     retry_longest_seconds: int = setting(14400, "Longest pause between attempts.", low=1, high=604800)

@@ -7,11 +7,15 @@ shared, and others must not read there who got a blind copy.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.mail.convert import Mapped, convert
 from mailserver.mail.lines import to_crlf
 from mailserver.ops import metrics
 from mailserver.store.errors import Kind, StoreError, os_errors
@@ -60,6 +64,7 @@ class LocalDelivery:
         self._incoming: Incoming | None = None
         self._inbox: Mailbox | None = None
         self._folder = INBOX
+        self._raw: IO[bytes] | None = None  # a binary message as it came: what it becomes is known when it is whole
         self.header = b""  # as it was given to ``write``
 
     @property
@@ -77,7 +82,9 @@ class LocalDelivery:
             with os_errors():
                 if self._incoming is None:
                     self._incoming = self._begin(data)
-                self._incoming.write(data)
+                    if self._envelope.binary:
+                        self._raw = tempfile.TemporaryFile(dir=os.path.dirname(self._incoming.path))  # noqa: SIM115 - abort
+                (self._raw or self._incoming).write(data)
         except StoreError as error:
             raise Refused(status_of(error)) from error
 
@@ -115,6 +122,8 @@ class LocalDelivery:
     def commit(self) -> dict[Recipient, Status]:
         """Give the message its names and UIDs; durable when it returns. See `Delivery.commit`."""
         assert self._incoming is not None
+        if self._raw is not None:
+            self._convert(self._raw, self._incoming)
         single = len(self._users) == 1
         for user in self._users:
             if user in self._failed:
@@ -129,6 +138,19 @@ class LocalDelivery:
         if self._failed:
             metrics.DELIVERED.inc(len(self._failed), result="failed")
         return {r: self._failed[user] for user, group in self._users.items() if user in self._failed for r in group}
+
+    # RFC 3030 section 3: "preserve all bits in each octet". A mail store has lines, and IMAP no NUL
+    # (RFC 9051 section 4.3.1): parts that are not lines are kept in base64, and BINARY gives them as they came.
+    def _convert(self, raw: IO[bytes], incoming: Incoming) -> None:
+        try:
+            with os_errors():
+                raw.flush()
+                if os.fstat(raw.fileno()).st_size:
+                    with Mapped(raw.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+                        for piece in convert(octets, b"8bit"):  # type: ignore[arg-type]  # it can what is asked of it
+                            incoming.write(piece)
+        except StoreError as error:
+            raise Refused(status_of(error)) from error
 
     def _place(self, user: str, incoming: Incoming, single: bool) -> None:
         if single and self._inbox is not None:
@@ -145,6 +167,13 @@ class LocalDelivery:
     def octets(self) -> Iterator[bytes]:
         """The message as it was given to ``write``, header first, for those for whom ``commit`` failed."""
         assert self._incoming is not None
+        if self._raw is not None:
+            yield self.header
+            at = len(self.header)
+            while data := os.pread(self._raw.fileno(), _COPY, at):
+                yield data
+                at += len(data)
+            return
         with open(self._incoming.path, "rb") as file:
             yield self.header
             file.seek(len(self._trace()) + len(to_crlf(self.header)))
@@ -166,3 +195,5 @@ class LocalDelivery:
         """Remove what was written and not placed."""
         if self._incoming is not None:
             self._incoming.discard()
+        if self._raw is not None:
+            self._raw.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.auth.secret import Secret
 from mailserver.config.schema import QueueConfig, Settings
+from mailserver.delivery import dns
 from mailserver.delivery.aliases import Aliases
 from mailserver.delivery.local import LocalTarget
 from mailserver.delivery.queue.relay import Relay, RelayHost
@@ -65,11 +66,19 @@ def scheduler(services: Services, spool: Spool, carrier: Relay | None = None) ->
         _log.warning("queue-busy", path=spool.path, reason="another process delivers from it")
         return None
     spool.sweep()
-    carrier = carrier or Relay(settings.hostname, Resolver([settings.hostname]), relay_host(settings.queue))
+    carrier = carrier or relay(settings)
     reporter = Reporter(settings.hostname, services.router)
     made = Scheduler(spool, carrier, local(services), reporter, timing(settings.queue))
     made.start()
     return made
+
+
+def relay(settings: Settings) -> Relay:
+    """Return the way to other servers. Raises `OSError` for the relay host's password file."""
+    resolver = Resolver([settings.hostname], dns.resolver(settings.server.nameservers))
+    return Relay(
+        settings.hostname, resolver, relay_host(settings.queue), port=settings.queue.port, tls=settings.queue.tls
+    )
 
 
 def timing(queue: QueueConfig) -> Timing:

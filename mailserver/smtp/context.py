@@ -42,6 +42,8 @@ class SmtpOptions:
     refuse_bare_newline: bool = False
     check_sender: bool = False
     trusted: Sequence[Network] = field(default_factory=tuple)
+    disabled: frozenset[str] = frozenset()  # extensions that are switched off
+    max_hold: int = 0  # RFC 4865: seconds for which a user may hold a message back
 
     def trusts(self, address: str) -> bool:
         """Say whether a client at ``address`` may send anywhere without login."""

@@ -29,6 +29,7 @@ class Header:
     hops: int
     has_date: bool
     has_message_id: bool
+    tls_optional: bool = False  # RFC 8689 section 3: TLS-Required: No
 
 
 class HeaderGatherer:
@@ -61,4 +62,5 @@ class HeaderGatherer:
         # A message that does not begin with a field has no header: an empty line keeps ours apart from its text.
         if not _FIELD.match(header) and header:
             rest, header = b"\r\n" + header + rest, b""
-        return Header(header, rest, hops, bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header)))
+        dated, named = bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header))
+        return Header(header, rest, hops, dated, named, bool(_TLS_REQUIRED.search(header)))

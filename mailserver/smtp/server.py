@@ -46,6 +46,8 @@ class _Server(ProtocolServer[C]):
             max_bad_commands=limits.max_bad_commands,
             refuse_bare_newline=getattr(config, "bare_newline", "accept") == "refuse",
             check_sender=getattr(config, "check_sender", self.services.settings.submission.check_sender),
+            disabled=frozenset(getattr(config, "disabled_extensions")),  # noqa: B009 - as above
+            max_hold=getattr(config, "max_hold_seconds", 0),
             trusted=[ipaddress.ip_network(n, strict=False) for n in getattr(config, "trusted_networks", ())],
         )
 

@@ -40,9 +40,9 @@ class Session:
         self.user: str | None = None
         self.transaction: Transaction | None = None
         self.done = False
-        self._table = table_of(context.flavour)
+        self._table = table_of(context.flavour, context.options.disabled)
+        self._enhanced = "ENHANCEDSTATUSCODES" not in context.options.disabled
         self._out = bytearray()
-        self._replies = 0
         self._bad = 0
         self._junk = 0
         self._failed = 0
@@ -104,8 +104,7 @@ class Session:
 
     def reply(self, status: Status) -> None:
         """Answer; sent by `flush`."""
-        self._out += replies.encode(status)
-        self._replies += 1
+        self._out += replies.encode(status, enhanced=self._enhanced)
 
     def flush(self) -> None:
         """Send what was answered."""

@@ -26,6 +26,9 @@ def data(session: Session, _: None) -> None:
     assert transaction is not None
     if transaction.body is not None:
         raise BadCommand(replies.CHUNKS_BEGUN)
+    if transaction.mail.body == "BINARYMIME":  # RFC 3030 section 3: "a 503 [...] MUST be sent", and then RSET
+        transaction.failed = True
+        raise BadCommand(replies.DATA_IS_BINARY)
     if not transaction.recipients:
         if transaction.refused and not session.context.flavour.lmtp:
             raise Refused(replies.NO_RECIPIENTS)
@@ -104,9 +107,9 @@ def _receive_chunk(session: Session, size: int, body: Body | None) -> None:
 def _begin(session: Session, transaction: Transaction) -> Body:
     options = session.context.options
 
-    def open_delivery() -> Delivery:
+    def open_delivery(header: Header) -> Delivery:
         delivery = session.context.router.start(
-            transaction.envelope(session.user or "", per_recipient=session.context.flavour.lmtp)
+            transaction.envelope(session.user or "", header, per_recipient=session.context.flavour.lmtp)
         )
         try:
             for accepted in transaction.recipients:
@@ -122,7 +125,7 @@ def _begin(session: Session, transaction: Transaction) -> Body:
         lambda header: _trace(session, transaction, header),
         max_size=options.max_message_size,
         max_hops=options.max_hops,
-        refuse_bare=options.refuse_bare_newline,
+        refuse_bare=options.refuse_bare_newline and transaction.mail.body != "BINARYMIME",
     )
 
 
@@ -141,7 +144,8 @@ def _trace(session: Session, transaction: Transaction, header: Header) -> bytes:
     # RFC 5321 section 7.2: with several recipients the field would tell each of the others
     only = str(transaction.recipients[0].address) if len(transaction.recipients) == 1 else ""
     tls = f"using {conn.tls_version} with cipher {conn.cipher}" if conn.tls else ""
-    lines = trace.received(Trace(hello, conn.peer[0], context.hostname, name, transaction.id, only, tls))
+    priority = transaction.priority if mail.mt_priority is not None else None
+    lines = trace.received(Trace(hello, conn.peer[0], context.hostname, name, transaction.id, only, tls, priority))
     if context.flavour.completes:
         lines += b"" if header.has_date else trace.date_field()
         lines += b"" if header.has_message_id else trace.message_id_field(context.hostname)

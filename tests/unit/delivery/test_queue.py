@@ -7,16 +7,17 @@ import email.policy
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from mailserver.__main__ import main
-from mailserver.config.schema import QueueConfig, SmtpConfig
+from mailserver.config.schema import QueueConfig, TlsConfig
 from mailserver.delivery import wiring
 from mailserver.delivery.queue.relay import Relay
 from mailserver.delivery.queue.resolver import Resolver
@@ -24,32 +25,52 @@ from mailserver.delivery.queue.scheduler import Timing
 from mailserver.delivery.queue.spool import Spool
 from mailserver.delivery.target import Envelope, Recipient, Status
 from mailserver.services import Services
-from mailserver.smtp.server import SmtpServer
-from tests.unit.delivery.peers import DnsServer, Script, Sink
-from tests.unit.smtp.serving import USERS, Client, Server, messages, settings
+from tests.unit.delivery.peers import DnsServer, Records, Script, Sink
+from tests.unit.smtp.serving import KINDS, USERS, Client, Server, messages, settings
 
 RECORDS = {("far.example", "A"): ["127.0.0.1"], ("gone.example", "MX"): ["0 ."], ("next.example", "A"): ["127.0.0.1"]}
 
 
 @contextmanager
 def relaying(
-    tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch, timing: Timing | None = None, **changes: Any
+    tmp_path: Path,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    timing: Timing | None = None,
+    *,
+    kind: str = "smtp",
+    certificate: tuple[Path, Path] | None = None,
+    records: Records = RECORDS,
+    validated: bool = False,
+    relay: Mapping[str, Any] = MappingProxyType({}),
+    own: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> Iterator[Server]:
-    """An SMTP server that trusts loopback and sends to ``sink`` whatever the domain."""
-    own = settings(tmp_path, queue=QueueConfig(path=str(tmp_path / "queue"), **changes))
-    services = Services(own, users=USERS)
+    """A server that trusts loopback and sends to ``sink`` whatever the domain. ``relay``: of `Relay`; ``own``: of the
+    server's section; ``changes``: of [queue]."""
+    sections: dict[str, Any] = {"queue": QueueConfig(path=str(tmp_path / "queue"), **changes)}
+    if certificate is not None:
+        sections["tls"] = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1]))
+    services = Services(settings(tmp_path, **sections), users=USERS)
     if timing is not None:
         monkeypatch.setattr(wiring, "timing", lambda queue: timing)
-    with DnsServer(RECORDS) as dns:
-        relay = Relay(
-            "mx.example.com", Resolver([], dns.resolver()), port=sink.port, connect_seconds=5, reply_seconds=5
+    with DnsServer(records, validated=validated) as dns:
+        made = Relay(
+            "mx.example.com",
+            Resolver([], dns.resolver()),
+            port=sink.port,
+            connect_seconds=5,
+            reply_seconds=5,
+            **relay,
         )
         begin = wiring.scheduler
-        monkeypatch.setattr(wiring, "scheduler", lambda services, spool: begin(services, spool, relay))
+        monkeypatch.setattr(wiring, "scheduler", lambda services, spool: begin(services, spool, made))
+        server_class, config_class = KINDS[kind]
+        trusting = {"trusted_networks": ("127.0.0.0/8",)} if kind == "smtp" else {}
         try:
             services.start_queue()
-            config = SmtpConfig(host="127.0.0.1", port=0, trusted_networks=("127.0.0.0/8",))
-            with SmtpServer(config, services) as server:
+            config = config_class(**{"host": "127.0.0.1", "port": 0, "ssl_port": -1} | trusting | dict(own))
+            with server_class(config, services) as server:
                 yield server
         finally:
             services.close()
@@ -249,6 +270,11 @@ def fill(spool: Spool, name: str, *addresses: str) -> None:
     delivery.abort()
 
 
+def due(spool: Spool) -> list[str]:
+    now = time.time()
+    return spool.due(now, spool.due_domains(now))
+
+
 def test_spool_survives(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path))
     fill(spool, "one", "a@b", "c@d")
@@ -261,12 +287,12 @@ def test_spool_survives(tmp_path: Path) -> None:
     spool.postpone(found.waiting[0].number, 5e9, Status(451, "4.0.0", "later"))
     spool.done([found.waiting[1].number])
     assert not spool.finish("one")
-    assert spool.due(time.time()) == []
+    assert due(spool) == []
     assert spool.next_due() == 5e9
     assert spool.retry("one")
-    assert [name for name, _ in spool.due(time.time())] == ["one"]
+    assert due(spool) == ["one"]
     assert spool.hold("one", True)
-    assert spool.due(time.time()) == []
+    assert due(spool) == []
     assert spool.delete("one")
     assert not spool.delete("one")
     assert spool.count() == 0
@@ -326,7 +352,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert '"address": "a@b"' in run("list", "--json")
     assert "body" in run("show", "one")
     assert run("hold", "one") == "1 messages held\n"
-    assert [name for name, _ in spool.due(time.time())] == ["two"]
+    assert due(spool) == ["two"]
     assert run("release", "--all") == "2 messages released\n"
     assert run("retry", "two") == "1 messages will be tried now\n"
     assert run("delete", "one", "two") == "2 messages deleted\n"
