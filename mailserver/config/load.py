@@ -133,6 +133,11 @@ class _Reader:
         if bool(tls.certificate) != bool(tls.private_key):
             missing = "private_key" if tls.certificate else "certificate"
             self.error(("tls", missing), "certificate and private_key are needed together")
+        if settings.webhook.url and not re.match(r"https?://[^/]", settings.webhook.url):
+            self.error(("webhook", "url"), 'must begin with "http://" or "https://"')
+        name, colon, value = settings.delivery.spam_header.partition(":")
+        if not name.strip() or not colon or not value.strip():
+            self.error(("delivery", "spam_header"), 'must be a field and its value, as "X-Spam-Flag: YES"')
         for text in settings.server.nameservers:
             try:
                 host, colon, port = text.rpartition(":")

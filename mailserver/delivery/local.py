@@ -18,6 +18,7 @@ from mailserver.delivery.target import Envelope, Recipient, Refused, Status
 from mailserver.mail.convert import Mapped, convert
 from mailserver.mail.lines import to_crlf
 from mailserver.ops import metrics
+from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.mailbox import Append, Mailbox
@@ -25,7 +26,6 @@ from mailserver.store.store import Store
 
 INBOX = "INBOX"
 _COPY = 1 << 20
-_SPAM = re.compile(rb"^x-spam-flag[ \t]*:[ \t]*yes\b", re.IGNORECASE | re.MULTILINE)
 
 _STATUSES = {
     Kind.NO_QUOTA: Status(552, "5.2.2", "Mailbox full"),
@@ -42,15 +42,34 @@ def status_of(error: StoreError) -> Status:
 
 
 class LocalTarget:
-    """The mailboxes of this server. ``spam_to``: the folder for messages that carry X-Spam-Flag: YES, "" for none."""
+    """The mailboxes of this server. ``spam_to``: the folder for messages with ``spam_header``, "" for none."""
 
-    def __init__(self, store: Callable[[], Store], *, spam_to: str = "") -> None:
+    def __init__(self, store: Callable[[], Store], *, spam_to: str = "", spam_header: str = "X-Spam-Flag: YES") -> None:
         self.store = store
         self.spam_to = spam_to
+        name, _, value = (re.escape(part.strip().encode()) for part in spam_header.partition(":"))
+        pattern = rb"^%b[ \t]*:[ \t]*%b(?![^\s,;])" % (name, value)
+        self.marked = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
 
     def start(self, envelope: Envelope) -> LocalDelivery:
         """Begin a message."""
         return LocalDelivery(self, envelope)
+
+
+# RFC 6154 section 2: \Junk, "Messages deemed to be junk mail are held here", whatever its name is
+def _junk(account: Account, name: str) -> str:
+    """Return the folder for junk; made when it is missing. Where that cannot be, it is the INBOX."""
+    if account.exists(name):
+        return name
+    special = next((box.name for box in account.mailboxes() if box.special_use == "\\Junk" and box.selectable), "")
+    if special:
+        return special
+    try:
+        account.create(name, "\\Junk")
+    except StoreError as error:
+        if error.kind is not Kind.EXISTS:
+            return INBOX
+    return name
 
 
 class LocalDelivery:
@@ -90,7 +109,7 @@ class LocalDelivery:
 
     def _begin(self, header: bytes) -> Incoming:
         self.header = header
-        if self._target.spam_to and _SPAM.search(header):
+        if self._target.spam_to and self._target.marked.search(header):
             self._folder = self._target.spam_to
         for user in self._users:
             try:
@@ -113,11 +132,7 @@ class LocalDelivery:
 
     def _mailbox(self, user: str) -> Mailbox:
         account = self._target.store().account(user)
-        if self._folder != INBOX:
-            if account.exists(self._folder):
-                return account.mailbox(self._folder)
-            self._folder = INBOX
-        return account.mailbox(INBOX)
+        return account.mailbox(INBOX if self._folder == INBOX else _junk(account, self._folder))
 
     def commit(self) -> dict[Recipient, Status]:
         """Give the message its names and UIDs; durable when it returns. See `Delivery.commit`."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mailserver.auth.secret import Secret
 from mailserver.config.schema import QueueConfig, Settings
-from mailserver.delivery import dns
 from mailserver.delivery.aliases import Aliases
 from mailserver.delivery.local import LocalTarget
 from mailserver.delivery.queue.relay import Relay, RelayHost
@@ -45,7 +44,8 @@ def router(services: Services) -> Router:
 
 def local(services: Services) -> LocalTarget:
     """Return the mailboxes of this server as a target."""
-    return LocalTarget(lambda: services.store, spam_to=services.settings.delivery.spam_folder)
+    delivery = services.settings.delivery
+    return LocalTarget(lambda: services.store, spam_to=delivery.spam_folder, spam_header=delivery.spam_header)
 
 
 def spool(settings: Settings) -> Spool:
@@ -66,16 +66,17 @@ def scheduler(services: Services, spool: Spool, carrier: Relay | None = None) ->
         _log.warning("queue-busy", path=spool.path, reason="another process delivers from it")
         return None
     spool.sweep()
-    carrier = carrier or relay(settings)
+    carrier = carrier or relay(services)
     reporter = Reporter(settings.hostname, services.router)
     made = Scheduler(spool, carrier, local(services), reporter, timing(settings.queue))
     made.start()
     return made
 
 
-def relay(settings: Settings) -> Relay:
+def relay(services: Services) -> Relay:
     """Return the way to other servers. Raises `OSError` for the relay host's password file."""
-    resolver = Resolver([settings.hostname], dns.resolver(settings.server.nameservers))
+    settings = services.settings
+    resolver = Resolver([settings.hostname], services.resolver)
     return Relay(
         settings.hostname, resolver, relay_host(settings.queue), port=settings.queue.port, tls=settings.queue.tls
     )

@@ -38,6 +38,7 @@ class Transaction:
     failed: bool = False  # a chunk was refused: RFC 3030 section 2
     release: float = 0.0  # held until then; seconds since 1970
     priority: int = 0
+    deadline: float = 0.0  # of the whole message, by the monotonic clock; 0 before it begins
     begun: float = field(default_factory=time.time)
 
     @property

@@ -31,6 +31,7 @@ def mail(session: Session, wanted: grammar.Mail) -> Status:
         if not wanted.sender.ascii and not wanted.smtputf8:  # RFC 6531 section 3.5
             raise Refused(replies.NEEDS_UTF8)
         _check_sender(session, wanted)
+    session.context.options.defence.message(session)
     priority = _priority(session, wanted)
     session.transaction = Transaction(new_id(), wanted, release=_release(session, wanted), priority=priority or 0)
     if priority != wanted.mt_priority:
@@ -95,6 +96,7 @@ def rcpt(session: Session, wanted: grammar.Rcpt) -> Status:
             notify=wanted.notify,
             orcpt=wanted.orcpt,
         )
+        session.context.options.defence.recipient(session, transaction.sender, wanted.recipient)
     except Refused as error:
         transaction.refused += 1
         if not transaction.recipients:  # somebody guesses names; a big list with some that are gone does not
