@@ -65,7 +65,6 @@ def scheduler(services: Services, spool: Spool, carrier: Relay | None = None) ->
     if not spool.take_charge():
         _log.warning("queue-busy", path=spool.path, reason="another process delivers from it")
         return None
-    spool.sweep()
     carrier = carrier or relay(services)
     reporter = Reporter(settings.hostname, services.router)
     made = Scheduler(spool, carrier, local(services), reporter, timing(settings.queue))

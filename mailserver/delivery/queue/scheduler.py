@@ -35,6 +35,7 @@ from mailserver.ops import metrics
 
 LOOK_SECONDS = 2.0  # how soon a message of another process, or a command by hand, is seen
 LINGER_SECONDS = 1.0  # a connection waits so long for another message to the same destination
+SWEEP_SECONDS = 3600.0
 BUSY_SHARE = 10  # a look may take one part of so many of this thread's time
 _REFILL = 1000  # messages of one destination in memory
 _CHUNK = 1 << 17
@@ -140,13 +141,17 @@ class Scheduler:
     # -- the thread that knows what is due
 
     def _schedule(self) -> None:
+        sweep_at = 0.0
         while not self._stopping:
             begun = time.monotonic()
             try:
+                if begun >= sweep_at:  # what a killed process left behind
+                    self._spool.sweep()
+                    sweep_at = begun + SWEEP_SECONDS
                 self._hand_out()
                 metrics.QUEUE_MESSAGES.inc(self._spool.count() - metrics.QUEUE_MESSAGES.value())
                 pause = self._pause()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 _log.error("spool-failed", reason=str(error))
                 pause = LOOK_SECONDS
             took = time.monotonic() - begun
@@ -231,8 +236,9 @@ class Scheduler:
     def _put_off(self, message: str, to: _Destination) -> None:
         status = Status(451, "4.3.0", "Internal error")
         try:
-            for waiting in self._waiting(to, self._spool.get(message), time.time()):
-                self._spool.postpone(waiting.number, time.time() + self._timing.pause(waiting.attempts), status)
+            now = time.time()
+            waiting = self._waiting(to, self._spool.get(message), now)
+            self._spool.settle(message, [], [(w.number, now + self._timing.pause(w.attempts), status) for w in waiting])
         except sqlite3.Error as error:  # the spool itself is broken: the pause of the loop must do
             _log.error("spool-failed", reason=str(error))
 
@@ -249,7 +255,6 @@ class Scheduler:
         else:
             outcomes = way.deliver(envelope, self._spool.file(envelope.id), message.size, recipients)
         self._conclude(message, list(zip(waiting, outcomes, strict=True)))
-        self._spool.finish(envelope.id)
 
     def _waiting(self, to: _Destination, message: Queued | None, now: float) -> list[Waiting]:
         """Return who is still due: meanwhile another attempt may have ended, or someone deleted it."""
@@ -265,6 +270,7 @@ class Scheduler:
         now = time.time()
         lifetime = self._lifetime(message)
         done: list[Waiting] = []
+        postponed: list[tuple[int, float, Status]] = []
         failed: list[Item] = []
         succeeded: list[tuple[str, Item]] = []
         passed: list[Item] = []  # RFC 2852: the sender hears of it unless NOTIFY is NEVER
@@ -275,7 +281,7 @@ class Scheduler:
             item = Item(waiting.recipient, status, outcome.peer)
             self._note(message, waiting, item)
             if status.temporary:
-                self._spool.postpone(waiting.number, self._again(message, waiting, now), status)
+                postponed.append((waiting.number, self._again(message, waiting, now), status))
                 continue
             done.append(waiting)
             if not status.ok:
@@ -288,7 +294,7 @@ class Scheduler:
         for action in ("delivered", "relayed"):
             self._report(message, action, "SUCCESS", [item for name, item in succeeded if name == action])
         self._report(message, "relayed", "", passed)
-        self._spool.done(waiting.number for waiting in done)
+        self._spool.settle(message.envelope.id, [waiting.number for waiting in done], postponed)
         late = [(w, o) for w, o in results if o.status.temporary and now < lifetime]
         self._warn(message, late, now, lifetime)
 

@@ -216,33 +216,30 @@ class Spool:
 
     # -- out
 
-    def done(self, numbers: Iterable[int]) -> None:
-        """Strike recipients off: they have it, or their failure has been reported."""
-        with self._transaction() as db:
-            db.executemany("delete from recipient where number = ?", [(number,) for number in numbers])
+    def settle(self, message: str, done: Iterable[int], postponed: Iterable[tuple[int, float, Status]] = ()) -> bool:
+        """Note what became of an attempt, all at once; say whether nobody waits for the message any more.
 
-    def postpone(self, number: int, due: float, status: Status) -> None:
-        """Try a recipient again at ``due``; ``status`` is what went wrong."""
+        ``done``: those who have it, or whose failure has been reported. ``postponed``: who is tried again, when, and
+        what went wrong.
+        """
+        later = [(due, status.code, status.enhanced, status.text, number) for number, due, status in postponed]
         with self._transaction() as db:
-            db.execute(
+            db.executemany("delete from recipient where number = ?", [(number,) for number in done])
+            db.executemany(
                 "update recipient set due = ?, attempts = attempts + 1, code = ?, enhanced = ?, said = ?"
                 " where number = ?",
-                (due, status.code, status.enhanced, status.text, number),
+                later,
             )
-
-    def warned(self, numbers: Iterable[int], what: int = WARNED_LATE) -> None:
-        """Note that the sender has been told."""
-        with self._transaction() as db:
-            db.executemany("update recipient set warned = warned | ? where number = ?", [(what, n) for n in numbers])
-
-    def finish(self, message: str) -> bool:
-        """Remove a message nobody waits for any more; say whether that was so."""
-        with self._transaction() as db:
             if db.execute("select 1 from recipient where message = ? limit 1", (message,)).fetchone():
                 return False
             db.execute("delete from message where id = ?", (message,))
         self._unlink(message)
         return True
+
+    def warned(self, numbers: Iterable[int], what: int = WARNED_LATE) -> None:
+        """Note that the sender has been told."""
+        with self._transaction() as db:
+            db.executemany("update recipient set warned = warned | ? where number = ?", [(what, n) for n in numbers])
 
     # -- by hand
 
@@ -288,8 +285,9 @@ class Spool:
 
     def sweep(self) -> int:
         """Remove files that no row names: their senders were never told 250. Return how many."""
-        with self._lock:
-            known = {row[0] for row in self._db.execute("select id from message")}
+        with self._transaction() as db:  # an earlier version could leave a message that nobody waits for
+            db.execute("delete from message where not exists (select 1 from recipient where message = id)")
+            known = {row[0] for row in db.execute("select id from message")}
         removed = 0
         for entry in list(os.scandir(f"{self.path}/messages")):
             with contextlib.suppress(OSError):  # gone meanwhile

@@ -97,6 +97,7 @@ class Got:
     octets: bytes
     tls: bool
     user: str
+    confirmed: bool = False  # the client went on behind the reply
 
 
 @dataclass
@@ -110,6 +111,11 @@ class Script:
     tls: ssl.SSLContext | None = None
     secure_keywords: list[str] = field(default_factory=list)  # in place of ``keywords`` once TLS is active
     hook: Callable[[str], None] = lambda line: None
+    random: Callable[[], str] | None = None  # in place of ``end``
+
+    def ends(self) -> str:
+        """What is said to a message."""
+        return self.end if self.random is None else self.random()
 
 
 class Sink(socketserver.ThreadingTCPServer):
@@ -167,6 +173,7 @@ class _Handler(socketserver.BaseRequestHandler):
         self._tls = False
         self._user = ""
         self._mail = ""
+        self._last: Got | None = None
         self._rcpts: list[str] = []
         with self.server.arrived:
             self.server.connections += 1
@@ -190,6 +197,8 @@ class _Handler(socketserver.BaseRequestHandler):
         while line := self._file.readline().decode().rstrip("\r\n"):
             with self.server.arrived:
                 self.server.lines.append(line)
+                if self._last is not None:
+                    self._last.confirmed = True
                 self.server.arrived.notify_all()
             script.hook(line)
             reply = next((said for start, said in script.replies.items() if line.upper().startswith(start.upper())), "")
@@ -240,18 +249,23 @@ class _Handler(socketserver.BaseRequestHandler):
             return False
         if not line.upper().startswith("BDAT"):
             octets = self._data()
-        if self.server.script.end.startswith("2"):
+        end = self.server.script.ends()
+        if end.startswith("2"):
             with self.server.arrived:
-                self.server.got.append(Got(self._mail, self._rcpts, octets, self._tls, self._user))
+                self._last = Got(self._mail, self._rcpts, octets, self._tls, self._user)
+                self.server.got.append(self._last)
                 self.server.arrived.notify_all()
         self._mail, self._rcpts = "", []
-        if self.server.script.end == "2 lost":  # the message is kept, and nobody hears of it
+        if end == "2 lost":  # the message is kept, and nobody hears of it
             return True
-        self._say(self.server.script.end)
+        self._say(end)
         return False
 
     def _chunk(self, size: int) -> bytes:
-        return bytes(self._file.read(size))
+        octets = bytes(self._file.read(size))
+        if len(octets) < size:
+            raise OSError("the end did not come")
+        return octets
 
     def _data(self) -> bytes:
         self._say("354 go")

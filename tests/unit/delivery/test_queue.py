@@ -284,9 +284,8 @@ def test_spool_survives(tmp_path: Path) -> None:
     assert [waiting.recipient.address for waiting in found.waiting] == ["a@b", "c@d"]
     assert Path(spool.file("one")).read_bytes() == b"Subject: x\r\n\r\nbody\r\n"
     assert found.size == 20
-    spool.postpone(found.waiting[0].number, 5e9, Status(451, "4.0.0", "later"))
-    spool.done([found.waiting[1].number])
-    assert not spool.finish("one")
+    late, done = (waiting.number for waiting in found.waiting)
+    assert not spool.settle("one", [done], [(late, 5e9, Status(451, "4.0.0", "later"))])
     assert due(spool) == []
     assert spool.next_due() == 5e9
     assert spool.retry("one")
@@ -350,6 +349,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(spool, "two", "c@d")
     assert "a@b  attempts 0" in run("list")
     assert '"address": "a@b"' in run("list", "--json")
+    asked = spool.start(Envelope("asked", "", release=86400.0, by=172800.0, by_mode="N", priority=3))
+    asked.recipient(Recipient("x@y"))
+    asked.write(b"A: b\r\n\r\n")
+    asked.commit()
+    assert "<> priority 3 not before 1970-01-02T00:00:00Z until 1970-01-03T00:00:00Z" in run("list")
+    assert run("delete", "asked") == "1 messages deleted\n"
     assert "body" in run("show", "one")
     assert run("hold", "one") == "1 messages held\n"
     assert due(spool) == ["two"]
