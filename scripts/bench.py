@@ -2,6 +2,8 @@
 
     python -m scripts.bench [--seconds 2] [--rounds 3] [--connections 10] [--workers 2] [workload ...]
 
+``smtp_5k`` and ``smtp_50k`` are beside Postfix: `scripts.bench_smtp`.
+
 Every connection sends one command, waits for its end, and sends the next. Each round runs a workload first on one
 server, then on the other; what is printed is the median of the rounds and the ratio. Repeated runs differ by a third on
 a busy machine: look at ratios, and do not run anything beside it.
@@ -22,6 +24,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from scripts import bench_smtp
 
 USERS = 10
 MESSAGES = 200
@@ -227,12 +231,22 @@ def dovecot(folder: Path) -> Iterator[int]:
 def main() -> int:
     """Run the workloads and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, []], help="default: all")
+    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, *bench_smtp.SIZES, []], help="default: all")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    chosen = arguments.workloads or [*WORKLOADS, *bench_smtp.SIZES]
+    bench_imap(arguments, [name for name in chosen if name in WORKLOADS])
+    bench_smtp.bench([name for name in chosen if name in bench_smtp.SIZES], arguments.rounds, arguments.workers)
+    return 0
+
+
+def bench_imap(arguments: argparse.Namespace, chosen: list[str]) -> None:
+    """Run the workloads of IMAP, ours and Dovecot in turns."""
+    if not chosen:
+        return
     with_dovecot = Path("/usr/sbin/dovecot").exists() and os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         ports = {"postkeep": stack.enter_context(ours(Path(name) / "ours", arguments.workers))}
@@ -241,7 +255,7 @@ def main() -> int:
         for port in ports.values():
             fill(port)
         print(f"{'workload':15}" + "".join(f"{server:>14}" for server in ports) + "  ratio  per second", flush=True)
-        for workload in arguments.workloads or WORKLOADS:
+        for workload in chosen:
             rates: dict[str, list[float]] = {server: [] for server in ports}
             for _ in range(arguments.rounds):
                 for server, port in ports.items():
@@ -249,7 +263,6 @@ def main() -> int:
             medians = [statistics.median(r) for r in rates.values()]
             ratio = f"{medians[0] / medians[1]:6.2f}" if with_dovecot else "     -"
             print(f"{workload:15}" + "".join(f"{m:14,.0f}" for m in medians) + f" {ratio}  {WORKLOADS[workload][1]}")
-    return 0
 
 
 if __name__ == "__main__":

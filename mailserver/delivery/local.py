@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.delivery.together import Together
 from mailserver.mail.convert import Mapped, convert
 from mailserver.mail.lines import to_crlf
 from mailserver.ops import metrics
@@ -47,6 +48,7 @@ class LocalTarget:
     def __init__(self, store: Callable[[], Store], *, spam_to: str = "", spam_header: str = "X-Spam-Flag: YES") -> None:
         self.store = store
         self.spam_to = spam_to
+        self.together = Together()
         name, _, value = (re.escape(part.strip().encode()) for part in spam_header.partition(":"))
         pattern = rb"^%b[ \t]*:[ \t]*%b(?![^\s,;])" % (name, value)
         self.marked = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
@@ -169,7 +171,8 @@ class LocalDelivery:
 
     def _place(self, user: str, incoming: Incoming, single: bool) -> None:
         if single and self._inbox is not None:
-            self._inbox.append([Append(incoming)])
+            self._target.together.append(self._inbox, incoming)
+            self._incoming = None  # it has its name: nothing is left to remove
             return
         mailbox = self._mailbox(user)
         try:
@@ -208,7 +211,8 @@ class LocalDelivery:
 
     def abort(self) -> None:
         """Remove what was written and not placed."""
-        if self._incoming is not None:
-            self._incoming.discard()
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.discard()
         if self._raw is not None:
             self._raw.close()
