@@ -76,6 +76,7 @@ class Services:
                         storage.mailbox_path,
                         index_path=storage.index_path,
                         durability=storage.durability,
+                        layout=storage.layout,
                         limits=self._limits,
                     )
         return self._store

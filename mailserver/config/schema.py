@@ -168,6 +168,11 @@ class StorageConfig:
         "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
     )
     format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir",))
+    layout: str = setting(
+        "maildir++",
+        'How folders lie in the user\'s directory: "maildir++" (.A.B), or "fs" (A/B), as in Dovecot\'s LAYOUT.',
+        choices=("maildir++", "fs"),
+    )
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
     quota_octets: int = setting(
         0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0

@@ -74,6 +74,13 @@ class SharedLimits:
         """Return a total over all workers."""
         return int(self._totals.sum(column))
 
+    def lighter(self, column: int) -> int:
+        """Return how many workers have less of a total than this one (of two with the same, the first)."""
+        rows = self._totals
+        shares = [(rows.cells[row * MAX_SEMAPHORES + column], row) for row in range(self.workers)]
+        mine = shares[self._row]
+        return sum(share < mine for share in shares)
+
     def _slots(self, address: str) -> tuple[int, int]:
         key = address_group(address).encode()
         return zlib.crc32(key) % ADDRESS_SLOTS, ADDRESS_SLOTS + zlib.adler32(
@@ -116,6 +123,11 @@ class SharedSemaphore:
     def release(self) -> None:
         """Give a permit back."""
         self._limits.add(self._column, -1, self.cap)
+
+    @property
+    def lighter(self) -> int:
+        """How many workers hold fewer permits than this one."""
+        return self._limits.lighter(self._column) if self._limits.workers > 1 else 0
 
     @property
     def held(self) -> int:

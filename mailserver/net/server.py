@@ -30,6 +30,7 @@ from mailserver.ops import log as logging
 from mailserver.ops import metrics
 
 PAUSE = 0.2  # seconds without accepting after the process ran out of descriptors
+STEP_BACK = 0.001  # seconds that a worker leaves a new connection to each one that has fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +178,16 @@ class StreamServer(socketserver.ThreadingTCPServer):
         with select.epoll() as epoll:
             epoll.register(self._stop_fd, select.EPOLLIN)
             for fd in self._listeners:
-                epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)  # wakes one worker, not all
+                epoll.register(fd, select.EPOLLIN)
             while not self.stopping:
                 for fd, _ in epoll.poll():
                     if fd in self._listeners:
                         self._accept(*self._listeners[fd])
 
     def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
+        # all workers were woken: the one with the fewest connections takes it, the others only if that one is too busy
+        if behind := self._semaphore.lighter:
+            select.select([self._stop_fd], [], [], STEP_BACK * behind)
         try:
             sock, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):  # another worker was quicker, or the client left

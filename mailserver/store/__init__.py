@@ -16,7 +16,7 @@ fact                            owner                                        if 
 ==============================  ===========================================  =======================================
 octets                          the message file                             a size in the name that is not the
                                                                              file's is ignored
-existence, system flags         the file's name                              the name wins (`reconcile`)
+existence, system flags         the file's name                              the name wins (``examine``)
 UID, UIDVALIDITY, POP3 UIDL     ``dovecot-uidlist``                          the list wins over the index; when the
                                                                              list is gone the index restores it
 keywords                        letters a-z in the name, with                the file wins; the 27th keyword of a

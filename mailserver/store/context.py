@@ -1,4 +1,4 @@
-"""What the mailboxes of one account share."""
+"""What the accounts of one process share, and what the mailboxes of one account share."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Quota
+from mailserver.store.texts import TextCache
 from mailserver.store.watch import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Handed by the store to each of its accounts: one of each in a process."""
+
+    counters: Counters
+    watcher: Watcher
+    indexer: Indexer
+    texts: TextCache
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Handed by an account to each of its mailboxes."""
 
+    shared: Shared
     index: Index
     text: TextIndex
-    indexer: Indexer
-    counters: Counters
-    watcher: Watcher
     quota: Quota
     sync: bool  # durability strict: fsync before a promise
     new_uidvalidity: Callable[[], int]

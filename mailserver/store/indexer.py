@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.mail import text
 from mailserver.ops import log as logging
 from mailserver.store.errors import StoreError
 from mailserver.store.model.message import Message
@@ -86,7 +85,6 @@ def unindexed(mailbox: Reader, messages: Sequence[Message]) -> list[Message]:
 
 def index(mailbox: Reader, messages: Sequence[Message]) -> None:
     """Read, decode and index these messages; those that are gone are passed over."""
-    texts, key = mailbox.text_index()
-    octets = mailbox.read_many(messages)
-    read = [(int(m.uid), data) for m, data in zip(messages, octets, strict=True) if data is not None]
-    texts.add(key, {uid: text.fold(text.whole_text(data)) for uid, data in read})
+    index_of, key = mailbox.text_index()
+    found = {int(m.uid): t for m, t in zip(messages, mailbox.texts(messages), strict=True) if t is not None}
+    index_of.add(key, {uid: f"{t.headers}\n{t.body}" for uid, t in found.items()})

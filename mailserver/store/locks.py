@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.lane import LANE
 
 _held = threading.local()
 _WAIT_SECONDS = 30.0  # longer than any transaction; past it something hangs, and the client shall hear of it
@@ -33,8 +34,10 @@ class FileLock:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold it for the block. StoreError IN_USE after half a minute, FileNotFoundError without its directory."""
-        if not self._thread_lock.acquire(timeout=_WAIT_SECONDS):
-            raise StoreError(Kind.IN_USE, "the mailbox is locked for too long")
+        if not self._thread_lock.acquire(blocking=False):
+            with LANE.aside():  # whoever has the lock may wait for the lane
+                if not self._thread_lock.acquire(timeout=_WAIT_SECONDS):
+                    raise StoreError(Kind.IN_USE, "the mailbox is locked for too long")
         try:
             if self._depth == 0:
                 self._check_order()
@@ -59,7 +62,8 @@ class FileLock:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _wait_for(fd)
+                with LANE.aside():
+                    _wait_for(fd)
         except BaseException:
             os.close(fd)
             raise

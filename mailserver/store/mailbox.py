@@ -7,28 +7,23 @@ unlocks; what must be durable is synced after the lock is given back and before 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from mailserver.store import state as states
 from mailserver.store.errors import Kind, StoreError, os_errors
-from mailserver.store.formats.maildir import filename, uidlist
+from mailserver.store.formats.contract import Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
-from mailserver.store.index.db import keyword_set
-from mailserver.store.keeper import suffix_for
-from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
-from mailserver.store.model.numbers import MAX_UID, ModSeq, Uid
+from mailserver.store.model.numbers import Uid
+from mailserver.store.model.words import keyword_set
 from mailserver.store.reader import Reader
 from mailserver.store.source import Append as Append
 from mailserver.store.source import Source
 
 _TRIES = 20  # to change a message that another program renames all the time
-_BATCH = 100  # file operations under the lane at a time: coarse enough to be quick, short enough for the others
 
 
 class FlagOp(Enum):
@@ -62,7 +57,7 @@ class Mailbox(Reader):
         """Begin to write a message into this mailbox's ``tmp/``."""
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        return Incoming(self.folder.path, sync=self._context.sync)
+        return self.files.receive()
 
     def append(self, items: Sequence[Append], *, keep: bool = False) -> tuple[Snapshot, list[Uid]]:
         """Give received messages their names and UIDs, all or none; durable when it returns.
@@ -88,50 +83,18 @@ class Mailbox(Reader):
         return uids[0]
 
     def _add(self, sources: Sequence[Source], *, keep: bool) -> tuple[Snapshot, list[Message]]:
-        """Name the files and write their UIDs. Under the lock, after ``load``."""
+        """Make messages of them. Under the lock, after ``load``."""
         keeper = self.keeper
         wanted = frozenset().union(*(s.keywords for s in sources)) if sources else frozenset()
         spelling, table = keeper.define_keywords(wanted)
-        listed = keeper.uidlist
-        if listed.next_uid + len(sources) > MAX_UID:
-            raise StoreError(Kind.LIMIT, "the mailbox has used up its UIDs")
+        if wanted:
+            sources = [
+                replace(s, keywords=keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))) for s in sources
+            ]
         modseq = states.next_modseq(keeper.state.snapshot.highestmodseq)
-        now = int(time.time())
-        added: list[Message] = []
-        try:
-            for start in range(0, len(sources), _BATCH):
-                with LANE:
-                    for i, s in enumerate(sources[start : start + _BATCH], listed.next_uid + start):
-                        words = keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))
-                        file = self._place(s, words, table, keep)
-                        added.append(Message(Uid(i), file, s.flags, words, modseq, s.date, s.size, s.vsize, now))
-            pairs = [(filename.base_of(m.file), uidlist.Entry(m.uid)) for m in added]
-            uidlist.append(self.folder.uidlist_path, listed, pairs)
-        except BaseException:
-            self._take_back(sources, added, keep)
-            raise
-        listed.entries.clear()
+        added = self.files.place(sources, table, modseq, keep=keep)
         snapshot = keeper.commit(added=added, keywords_known=table, modseq=modseq)
         return snapshot, added
-
-    def _place(self, source: Source, words: frozenset[str], table: tuple[str, ...], keep: bool) -> str:
-        plain = not source.flags and not words
-        file = f"new/{source.base}" if plain else f"cur/{source.base}{suffix_for(source.flags, words, table)}"
-        target = f"{self.folder.path}/{file}"
-        if keep:
-            os.link(source.path, target)
-        else:
-            os.rename(source.path, target)
-        return file
-
-    def _take_back(self, sources: Sequence[Source], added: Sequence[Message], keep: bool) -> None:
-        """Undo what was named before an error: all or none."""
-        for source, m in zip(sources, added, strict=False):
-            with contextlib.suppress(OSError):  # the first error is the one to report
-                if keep:
-                    os.unlink(f"{self.folder.path}/{m.file}")
-                else:
-                    os.rename(f"{self.folder.path}/{m.file}", source.path)
 
     def _sync_or_undo(self, added: Sequence[Message]) -> None:
         """Make them durable, or take them away again: the client is told NO and will send them once more."""
@@ -144,9 +107,7 @@ class Mailbox(Reader):
 
     def _sync_added(self, added: Sequence[Message]) -> None:
         with os_errors():
-            for part in sorted({m.file[:3] for m in added}):
-                self.folder.sync_directory(part)
-            self.folder.sync_uidlist()
+            self.files.sync(added, listed=True)
 
     def store_flags(
         self,
@@ -176,29 +137,25 @@ class Mailbox(Reader):
         keywords: Iterable[str],
         unchanged_since: int | None,
         modified: list[Uid],
-    ) -> tuple[Snapshot, list[Uid]]:
+    ) -> tuple[Snapshot, list[int]]:
         """Once; returns the UIDs whose files were not found under the names that we know."""
         snapshot = self.keeper.state.snapshot
         spelling, table = self._spell(op, keywords)
         given = frozenset(spelling.values())
         modseq = states.next_modseq(snapshot.highestmodseq)
-        pending: list[tuple[Message, int, frozenset[str]]] = []
+        pending: list[Wanted] = []
         for m in states.select(snapshot.messages, uids):
             if unchanged_since is not None and m.modseq > unchanged_since:
                 modified.append(m.uid)
                 continue
             new_flags, words = op.applied(m, flags, given)
             if new_flags != m.flags or words != m.keywords:
-                pending.append((m, new_flags, words))
-        done: list[Message | None] = []
-        for start in range(0, len(pending), _BATCH):
-            with LANE:
-                done += [self._reflag(m, f, w, table, modseq) for m, f, w in pending[start : start + _BATCH]]
-        changed = [m for m in done if m is not None]
-        if changed or table != snapshot.keywords:
-            moved = modseq if changed else None
-            snapshot = self.keeper.commit(changed=changed, keywords_known=table, modseq=moved)
-        return snapshot, [m.uid for (m, _, _), n in zip(pending, done, strict=True) if n is None]
+                pending.append(Wanted(m, new_flags, keyword_set(" ".join(sorted(words))) if words else words))
+        done = self.files.reflag(pending, table, modseq)
+        if done.changed or table != snapshot.keywords:
+            moved = modseq if done.changed else None
+            snapshot = self.keeper.commit(changed=done.changed, keywords_known=table, modseq=moved)
+        return snapshot, done.missed
 
     def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         if op is not FlagOp.REMOVE:
@@ -206,16 +163,6 @@ class Mailbox(Reader):
         table = self.keeper.state.snapshot.keywords
         known = {w.lower(): w for w in table if w}
         return {w: known[w.lower()] for w in keywords if w.lower() in known}, table
-
-    def _reflag(
-        self, m: Message, flags: int, words: frozenset[str], table: tuple[str, ...], modseq: int
-    ) -> Message | None:
-        base = filename.base_of(m.file)
-        file = f"cur/{base}{suffix_for(flags, words, table, m.file)}"
-        if not self.folder.rename(m.file, file):
-            return None
-        words = keyword_set(" ".join(sorted(words)))
-        return Message(m.uid, file, flags, words, ModSeq(modseq), m.internaldate, m.size, m.vsize, m.savedate)
 
     def expunge(self, uids: Iterable[int] | None, *, deleted: bool = False) -> tuple[Snapshot, list[Uid]]:
         """Remove these messages (None: all), with ``deleted`` only those that are \\Deleted at this moment.
@@ -236,38 +183,30 @@ class Mailbox(Reader):
                 doomed = [m for m in doomed if m.flags & Flag.DELETED]
             if not doomed:
                 return snapshot, removed
-            missed = self._unlink(doomed)
-            gone = [m for m in doomed if m.uid not in missed]
+            done = self.files.remove(doomed)
+            gone = [m for m in doomed if m.uid not in done.missed]
             if gone:
                 removed += [m.uid for m in gone]
-                snapshot = self._commit_expunge(gone)
-            if not missed:
+                snapshot = self._commit_expunge(gone, done.changed)
+            if not done.missed:
                 return snapshot, removed
             snapshot = self.keeper.load(look=True).snapshot  # another program renamed or removed these meanwhile
-            uids = missed
+            uids = done.missed
         raise StoreError(Kind.TEMPORARY, "another program changes the same messages")
 
-    def _commit_expunge(self, gone: Sequence[Message]) -> Snapshot:
+    def _commit_expunge(self, gone: Sequence[Message], moved: Sequence[Message]) -> Snapshot:
         modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
         uids = [m.uid for m in gone]
         self._facts.forget(uids)
-        snapshot = self.keeper.commit(gone=uids, modseq=modseq)
+        snapshot = self.keeper.commit(changed=moved, gone=uids, modseq=modseq)
         self._context.quota.add(-sum(m.size for m in gone), -len(gone))
-        self.keeper.trim_uidlist()
+        self.keeper.trim()
         return snapshot
-
-    def _unlink(self, doomed: Sequence[Message]) -> set[int]:
-        """Remove the files; returns the UIDs of those that were not there under the names that we know."""
-        missed: set[int] = set()
-        for start in range(0, len(doomed), _BATCH):
-            with LANE:
-                missed.update(m.uid for m in doomed[start : start + _BATCH] if not self.folder.unlink(m.file))
-        return missed
 
     def claim_recent(self) -> tuple[int, Snapshot]:
         """A session selects the mailbox for writing: it alone is told which messages are recent.
 
-        RFC 3501 section 2.3.2. Moves everything from ``new/`` to ``cur/``. Returns the first UID that is recent.
+        RFC 3501 section 2.3.2. Returns the first UID that is recent.
         """
         with os_errors():
             snapshot = None if self.gone else self.keeper.certain()
@@ -276,25 +215,17 @@ class Mailbox(Reader):
         with self._locked():
             snapshot = self.keeper.load(look=True).snapshot
             first = snapshot.first_recent
-            moved = [m for m in snapshot.messages if m.file.startswith("new/")]
-            if not moved and first >= snapshot.uidnext:
+            fresh = self.files.fresh(snapshot)
+            if not fresh and first >= snapshot.uidnext:
                 return first, snapshot
-            done: list[Message | None] = []
-            for start in range(0, len(moved), _BATCH):
-                with LANE:
-                    done += [self._to_cur(m) for m in moved[start : start + _BATCH]]
-            changed = [m for m in done if m is not None]
-            claimed = self.keeper.commit(changed=changed, first_recent=snapshot.uidnext)
-            if len(changed) < len(moved):  # another program was quicker
-                claimed = self.keeper.load(look=True).snapshot
+            for _ in range(_TRIES):
+                done = self.files.claim(fresh)
+                claimed = self.keeper.commit(changed=done.changed, first_recent=snapshot.uidnext)
+                if not done.missed:
+                    break
+                snapshot = self.keeper.load(look=True).snapshot  # another program was quicker, and more may have come
+                fresh = self.files.fresh(snapshot)
             return first, claimed
-
-    def _to_cur(self, m: Message) -> Message | None:
-        name = m.file[4:]
-        file = "cur/" + (name if ":2," in name else filename.base_of(m.file) + ":2,")
-        if not self.folder.rename(m.file, file):
-            return None
-        return Message(m.uid, file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
 
     def copy(
         self, uids: Iterable[int], target: Mailbox, *, every: bool = False
@@ -316,15 +247,14 @@ class Mailbox(Reader):
             if messages:
                 modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
                 self.keeper.commit(gone=[m.uid for m in messages], modseq=modseq)
-                self.keeper.trim_uidlist()
+                self.keeper.trim()
             if target is self:
                 snapshot = self.keeper.state.snapshot
         target._sync_added(added)
         self.forget_texts([m.uid for m in messages])
         target.index_soon()
         with os_errors():
-            for part in sorted({m.file[:3] for m in messages}):
-                self.folder.sync_directory(part)
+            self.files.sync(messages, listed=False)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def _transfer(
@@ -339,16 +269,11 @@ class Mailbox(Reader):
             if keep:
                 target._context.quota.check(sum(m.size for m in messages), len(messages))
             try:
-                return messages, target._add([self._source(m) for m in messages], keep=keep)
+                return messages, target._add([self.files.source(m) for m in messages], keep=keep)
             except FileNotFoundError:
                 if look:
                     raise
         raise AssertionError
-
-    def _source(self, m: Message) -> Source:
-        path = f"{self.folder.path}/{m.file}"
-        sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
-        return Source(path, filename.unique() + sized, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import filename
+from mailserver.store.lane import LANE
 
 NAME = "maildirsize"
 _MAX_FILE = 5120  # octets; the limit that Maildir++ sets, so that reading stays cheap
@@ -92,11 +93,12 @@ class Quota:
         limits = self.limits()
         if not limits or messages <= 0:
             return
-        if _fits(self.usage(), limits, octets, messages):
-            return
-        with self._lock:
-            if self._age() > _OLD_SECONDS and _fits(self._count(), limits, octets, messages):
+        with LANE.aside():  # another thread may be counting, and that takes its time
+            if _fits(self.usage(), limits, octets, messages):
                 return
+            with self._lock:
+                if self._age() > _OLD_SECONDS and _fits(self._count(), limits, octets, messages):
+                    return
         raise StoreError(Kind.NO_QUOTA, "the mailbox is full")
 
     def add(self, octets: int, messages: int) -> None:
@@ -118,6 +120,14 @@ class Quota:
             os.write(fd, f"{octets} {messages}\n".encode())
         finally:
             os.close(fd)
+
+    def lost(self, folder: str) -> None:
+        """A whole mailbox went, and lies here now."""
+        try:
+            octets, messages = weigh(folder)
+            self.add(-octets, -messages)
+        except OSError:
+            self.forget()
 
     def forget(self) -> None:
         """The sums cannot be trusted: count when somebody asks."""
@@ -150,11 +160,9 @@ class Quota:
         """Count every message of the account by its file name, and write the file anew."""
         octets = messages = 0
         for folder in self._folders():
-            for part in ("new", "cur"):
-                for name in os.listdir(f"{folder}/{part}"):
-                    if not name.startswith("."):
-                        octets += _size(f"{folder}/{part}", name)
-                        messages += 1
+            more, count = weigh(folder)
+            octets += more
+            messages += count
         limits = self.limits()
         if limits:
             temporary = f"{self._path}.tmp"
@@ -162,6 +170,17 @@ class Quota:
                 f.write(f"{limits.definition()}\n{octets} {messages}\n")
             os.rename(temporary, self._path)
         return Usage(octets, messages)
+
+
+def weigh(folder: str) -> tuple[int, int]:
+    """Octets and messages of a mailbox. OSErrors are passed on."""
+    octets = messages = 0
+    for part in ("new", "cur"):
+        for name in os.listdir(f"{folder}/{part}"):
+            if not name.startswith("."):
+                octets += _size(f"{folder}/{part}", name)
+                messages += 1
+    return octets, messages
 
 
 def _definition(line: str) -> Limits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 from mailserver.store import facts
@@ -13,26 +12,29 @@ from mailserver.store.content import MessageFile
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
-from mailserver.store.formats.maildir import filename, uidlist
-from mailserver.store.formats.maildir.folder import MaildirFolder
+from mailserver.store.formats.contract import Files
+from mailserver.store.formats.maildir import uidlist
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.texts import Texts, texts_of
 
+_READ_TOGETHER = 8 << 20  # octets of messages in memory at a time
 _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news
 
 
 class Reader:
     """``name`` is what clients call it."""
 
-    def __init__(self, context: Context, name: str, directory: str, path: str) -> None:
+    def __init__(self, context: Context, name: str, directory: str, files: Files) -> None:
+        """``directory`` is its name in the index."""
         self.name = name
         self._gone = False
         self._context = context
-        self.folder = MaildirFolder(path, sync=context.sync)
-        self.keeper = Keeper(context, directory, self.folder)
+        self.files = files
+        self.keeper = Keeper(context, directory, files)
         self._facts = Facts(context.index, directory)
         self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
@@ -73,7 +75,7 @@ class Reader:
     def _locked(self) -> Iterator[None]:
         if self.gone:
             raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
-        with os_errors(), self.keeper.lock.hold():
+        with os_errors(), LANE, self.keeper.lock.hold(), self.files.hold():
             if self.gone:  # while we waited
                 raise StoreError(Kind.NOT_FOUND, "the mailbox is gone")
             yield
@@ -88,18 +90,12 @@ class Reader:
     def open(self, message: Message) -> MessageFile:
         """Open its octets; StoreError EXPUNGED when it is gone."""
         with os_errors():
-            fd = self._open(message)
             try:
-                return MessageFile(fd, message.vsize)
-            except BaseException:
-                os.close(fd)
-                raise
+                return self.files.open(message)
+            except FileNotFoundError:
+                return self._open_elsewhere(message)
 
-    def _open(self, message: Message) -> int:
-        try:
-            return os.open(f"{self.folder.path}/{message.file}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            pass
+    def _open_elsewhere(self, message: Message) -> MessageFile:
         for _ in range(3):  # another session or program renamed it: find its new name
             with self._locked():
                 messages = self.keeper.load(look=True).snapshot.messages
@@ -107,7 +103,7 @@ class Reader:
                 if i == len(messages) or messages[i].uid != message.uid:
                     break
                 with contextlib.suppress(FileNotFoundError):
-                    return os.open(f"{self.folder.path}/{messages[i].file}", os.O_RDONLY | os.O_CLOEXEC)
+                    return self.files.open(messages[i])
         raise StoreError(Kind.EXPUNGED, "the message has been expunged")
 
     def read(self, message: Message) -> bytes:
@@ -117,18 +113,7 @@ class Reader:
 
     def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
         """All octets of several messages, None for one that is gone; quicker than one by one."""
-        result: list[bytes | None] = []
-        with LANE:
-            for m in messages:
-                data = None
-                with contextlib.suppress(OSError):
-                    fd = os.open(f"{self.folder.path}/{m.file}", os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        if m.vsize == m.size:
-                            data = os.read(fd, m.size + 1)
-                    finally:
-                        os.close(fd)
-                result.append(data if data is not None and len(data) == m.size else None)
+        result = self.files.read_many(messages)
         for i, m in enumerate(messages):
             if result[i] is None:
                 with contextlib.suppress(StoreError):
@@ -165,6 +150,18 @@ class Reader:
         """Each message's header with its empty line; None for a message that is gone."""
         return self._current_facts().get(facts.HEADER, messages, facts.make_header, self.read_many)
 
+    def texts(self, messages: Sequence[Message]) -> list[Texts | None]:
+        """The texts of several messages, None for one that is gone."""
+        cache, validity = self._context.shared.texts, self.snapshot().uidvalidity
+        keys = [(self.files.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
+        found = [cache.get(key) for key in keys]
+        for some in _portions([i for i, texts in enumerate(found) if texts is None], messages):
+            for i, data in zip(some, self.read_many([messages[i] for i in some]), strict=True):
+                if data is not None:
+                    found[i] = made = texts_of(data)
+                    cache.put(keys[i], made)
+        return found
+
     def text_index(self) -> tuple[TextIndex, str]:
         """The account's text index, and the name that this mailbox has in it."""
         return self._context.text, f"{self.keeper.directory}/{self.snapshot().uidvalidity}"
@@ -172,7 +169,7 @@ class Reader:
     def index_soon(self) -> None:
         """Have new messages put into the text index, if the user searches texts at all."""
         if self._context.text.in_use():
-            self._context.indexer.schedule(self)
+            self._context.shared.indexer.schedule(self)
 
     def forget_texts(self, uids: Sequence[int]) -> None:
         """These messages are gone: the text index need not keep them."""
@@ -184,7 +181,7 @@ class Reader:
         """A name for this mailbox that outlives renaming (RFC 8474 section 5.1): the GUID in dovecot-uidlist."""
         if self.keeper.current() is None:
             self._load(look=False)
-        return self.keeper.uidlist.guid
+        return self.files.object_id
 
     def unseen(self, snapshot: Snapshot) -> int:
         """How many messages of the snapshot are not \\Seen; counted once."""
@@ -202,15 +199,13 @@ class Reader:
         """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
         with self._locked():
             snapshot = self.keeper.load(look=True).snapshot
-            listed = uidlist.read(self.folder.uidlist_path)
-        entries = listed.entries if listed is not None else {}
+            listed = self.files.listed_fields(snapshot.messages)
         validity = snapshot.uidvalidity
         ordered: list[tuple[int, int, Message, str]] = []
-        for m in snapshot.messages:
-            entry = entries.get(filename.base_of(m.file))
-            fields = entry.fields if entry is not None else ""
+        for m, fields in zip(snapshot.messages, listed, strict=True):
             uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
-            if fields and entry is not None:
+            if fields:
+                entry = uidlist.Entry(m.uid, fields)
                 uidl = entry.value("P") or uidl
                 number = entry.value("O") or ""
                 place = int(number) if number.isdigit() else place
@@ -223,11 +218,25 @@ class Reader:
     def subscribe_changes(self, wake: Wake) -> Subscription:
         """Have ``wake`` called after a change by anybody: this process, another one, another program."""
         with os_errors():
-            self._context.watcher.add(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.add(self.files.path, self.files.watched, self.keeper.look)
         number = self.keeper.subscribers.add(wake)
 
         def end() -> None:
             self.keeper.subscribers.remove(number)
-            self._context.watcher.remove(self.folder.path, self.keeper.look)
+            self._context.shared.watcher.remove(self.files.path, self.keeper.look)
 
         return Subscription(end)
+
+
+def _portions(indexes: Sequence[int], messages: Sequence[Message]) -> Iterator[list[int]]:
+    """The indexes in groups whose messages are small enough together."""
+    group: list[int] = []
+    octets = 0
+    for i in indexes:
+        if group and octets + messages[i].size > _READ_TOGETHER:
+            yield group
+            group, octets = [], 0
+        group.append(i)
+        octets += messages[i].size
+    if group:
+        yield group

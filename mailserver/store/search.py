@@ -12,65 +12,43 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mailserver.mail import dates, headers, objectid, structure, text
-from mailserver.mail.structure import Part
-from mailserver.store.errors import StoreError
+from mailserver.mail import dates, headers, objectid, text
 from mailserver.store.indexer import index, unindexed
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
 from mailserver.store.model.message import Message
 from mailserver.store.model.search import Criterion, DateOf, Field, Relation
+from mailserver.store.texts import Texts
 
 Predicate = Callable[["Subject"], bool]
 # How dear a predicate is: flags and numbers, a header from the cache, a whole message.
 CHEAP, HEADER, OCTETS = 0, 1, 2
+_NO_TEXTS = Texts("", "")
 _INDEXED_BATCH = 50  # messages decoded and indexed together
+_INDEXING_SECONDS = 2.0  # that a search may spend on filling the index; clients lose patience after half a minute
 _WORTH_INDEXING = 20  # messages; fewer are read as quickly
 
 
 class Subject:
     """A message under examination; what was read or decoded of it once serves all keys."""
 
-    __slots__ = ("_body", "_headers", "_octets", "_parts", "index", "message", "search")
+    __slots__ = ("_texts", "index", "message", "search")
 
     def __init__(self, search: Search, index: int, message: Message) -> None:
         self.search = search
         self.index = index  # in the view: sequence number - 1
         self.message = message
-        self._octets: bytes | None = None
-        self._body: str | None = None
-        self._headers: str | None = None
-        self._parts: Part | None = None
-
-    def octets(self) -> bytes:
-        """The whole message; empty when it is gone."""
-        if self._octets is None:
-            try:
-                self._octets = self.search.mailbox.read(self.message)
-            except StoreError:
-                self._octets = b""
-        return self._octets
+        self._texts: Texts | None = None
 
     def fact(self, kind: str, make: Callable[[bytes], bytes]) -> bytes:
         """A value made from the header; empty when the message is gone."""
         return self.search.mailbox.header_facts(kind, [self.message], make)[0] or b""
 
-    def _root(self) -> Part:
-        if self._parts is None:
-            self._parts = structure.parse(self.octets())
-        return self._parts
-
-    def body(self) -> str:
-        """The decoded text of its body, folded."""
-        if self._body is None:
-            self._body = text.fold(text.body_text(self.octets(), self._root()))
-        return self._body
-
-    def headers(self) -> str:
-        """The decoded text of its header and those of its parts, folded."""
-        if self._headers is None:
-            self._headers = text.fold("\n".join(text.header_texts(self.octets(), self._root())))
-        return self._headers
+    def texts(self) -> Texts:
+        """The decoded texts of its header and body; empty when it is gone."""
+        if self._texts is None:
+            self._texts = self.search.mailbox.texts([self.message])[0] or _NO_TEXTS
+        return self._texts
 
     def size(self) -> int:
         """RFC822.SIZE."""
@@ -214,11 +192,11 @@ def _text(c: criteria.Text, search: Search) -> Compiled:
         return HEADER, _InField(c.header, needle.encode("utf-8", "replace"), addresses=c.field is Field.ADDRESSES)
     candidates = _candidates(search, needle)
     if c.field is Field.BODY:
-        return OCTETS, lambda s: (candidates is None or s.message.uid in candidates) and needle in s.body()
+        return OCTETS, lambda s: (candidates is None or s.message.uid in candidates) and needle in s.texts().body
 
     def anywhere(s: Subject) -> bool:
         possible = candidates is None or s.message.uid in candidates
-        return possible and (needle in s.headers() or needle in s.body())
+        return possible and (needle in s.texts().headers or needle in s.texts().body)
 
     return OCTETS, anywhere
 
@@ -249,15 +227,21 @@ def _field_text(values: Callable[[bytes, bytes], list[str]], name: bytes, header
 
 
 def _candidates(search: Search, needle: str) -> frozenset[int] | None:
-    """UIDs whose texts may hold the needle, after the index has been filled; None: any may."""
+    """UIDs whose texts may hold the needle, after the index has been filled as far as time allows; None: any may."""
     if len(needle) < 3 or len(search.messages) < _WORTH_INDEXING:
         return None
     mailbox = search.mailbox
     missing = unindexed(mailbox, search.messages)
-    for start in range(0, len(missing), _INDEXED_BATCH):
-        index(mailbox, missing[start : start + _INDEXED_BATCH])
+    until = time.monotonic() + _INDEXING_SECONDS
+    while missing and time.monotonic() < until:
+        index(mailbox, missing[:_INDEXED_BATCH])
+        del missing[:_INDEXED_BATCH]
     texts, key = mailbox.text_index()
-    return texts.candidates(key, needle)
+    found = texts.candidates(key, needle)
+    if not missing or found is None:
+        return found
+    mailbox.index_soon()  # the rest in the background; this time it is read
+    return found.union(m.uid for m in missing)
 
 
 def _not(c: criteria.Not, search: Search) -> Compiled:

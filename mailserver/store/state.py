@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from mailserver.store.formats.maildir.folder import Fingerprint
+from mailserver.store.formats.contract import Fingerprint
 from mailserver.store.index.db import FolderRow
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq, UidValidity
@@ -26,7 +25,7 @@ class State:
     snapshot: Snapshot
     rev: int
     fingerprint: Fingerprint | None
-    scanned: int  # ns since 1970, when the directories were last listed
+    scanned: int  # ns since 1970, when the files were last looked at
 
     def row(self) -> FolderRow:
         """As the index keeps it."""
@@ -38,7 +37,7 @@ class State:
             s.first_recent,
             self.rev,
             s.keywords,
-            dump(self.fingerprint),
+            self.fingerprint.dump() if self.fingerprint is not None else "",
             self.scanned,
         )
 
@@ -48,29 +47,13 @@ def from_row(row: FolderRow, messages: Sequence[Message]) -> State:
     snapshot = Snapshot(
         UidValidity(row.uidvalidity), row.uidnext, ModSeq(row.highestmodseq), row.first_recent, messages, row.keywords
     )
-    return State(snapshot, row.rev, undump(row.fingerprint), row.scanned)
-
-
-def dump(fingerprint: Fingerprint | None) -> str:
-    """As text for the index."""
-    if fingerprint is None:
-        return ""
-    return json.dumps([fingerprint.cur, fingerprint.new, fingerprint.uidlist, fingerprint.keywords])
-
-
-def undump(text: str) -> Fingerprint | None:
-    """The reverse; None for what cannot be read, which merely means that the files are looked at."""
-    try:
-        cur, new, listed, words = json.loads(text)
-        return Fingerprint(cur, new, tuple(listed) if listed else None, words)
-    except (ValueError, TypeError):
-        return None
+    return State(snapshot, row.rev, Fingerprint.undump(row.fingerprint), row.scanned)
 
 
 def may_hide_changes(fingerprint: Fingerprint, scanned: int) -> bool:
-    """Whether the directories changed so shortly before the scan, or after it by our own hand, that a change of
+    """Whether the files changed so shortly before the scan, or after it by our own hand, that a change of
     somebody else may have gone unseen."""
-    for mtime in (fingerprint.cur, fingerprint.new):
+    for mtime in fingerprint.times:
         slack = _GRANULARITY_NS if mtime % 1_000_000_000 else _COARSE_NS
         if scanned < mtime + slack:
             return True
@@ -123,3 +106,28 @@ def replaced(
                 result[i] = message
     result.extend(added)
     return result
+
+
+def merged(ours: Sequence[Message], theirs: Sequence[Message]) -> list[Message]:
+    """All messages of both; of one that both have the word with the higher MODSEQ, ours when they say the same."""
+    known = {m.uid: m for m in ours}
+    for m in theirs:
+        mine = known.get(m.uid)
+        if mine is None or m.modseq > mine.modseq or (m.modseq == mine.modseq and not _alike(m, mine)):
+            known[m.uid] = m
+    return sorted(known.values(), key=by_uid)
+
+
+def same(some: Sequence[Message], others: Sequence[Message]) -> bool:
+    """Whether two lists say the same of the same messages."""
+    return len(some) == len(others) and all(map(_alike, some, others))
+
+
+def _alike(m: Message, other: Message) -> bool:
+    return m is other or (m.uid, m.file, m.modseq, m.flags, m.keywords) == (
+        other.uid,
+        other.file,
+        other.modseq,
+        other.flags,
+        other.keywords,
+    )

@@ -10,10 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from mailserver.store.account import INDEX_NAME, Account
+from mailserver.store.context import Shared
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Limits
+from mailserver.store.texts import TextCache
+from mailserver.store.tree import Tree
 from mailserver.store.watch import Watcher
 
 _BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
@@ -29,21 +32,22 @@ class Store:
         *,
         index_path: str = "",
         durability: str = "strict",
+        layout: str = "maildir++",
         limits: Callable[[str], Limits] | None = None,
     ) -> None:
         """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
 
         ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
-        ``relaxed`` (no fsync). ``limits`` says what a user may hold.
+        ``relaxed`` (no fsync). ``layout``: ``maildir++``, or ``fs`` for nested directories.
+        ``limits`` says what a user may hold.
         """
         has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
         self._template = mailbox_path if has_user else mailbox_path.rstrip("/") + "/{user}"
         self._index_path = index_path
         self._sync = durability == "strict"
+        self._layout = layout
         self._limits = limits or (lambda user: Limits())
-        self._counters = Counters(self._template.partition("{")[0])
-        self._watcher = Watcher()
-        self._indexer = Indexer()
+        self._shared = Shared(Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache())
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -90,17 +94,16 @@ class Store:
             user,
             root,
             index,
-            self._counters,
-            self._watcher,
-            self._indexer,
+            self._shared,
+            tree=Tree(root, self._layout, sync=self._sync),
             sync=self._sync,
             limits=self._limits(user),
         )
 
     def close(self) -> None:
         """Stop watching and close every index. Sessions must have ended."""
-        self._watcher.close()
-        self._indexer.close()
+        self._shared.watcher.close()
+        self._shared.indexer.close()
         with self._guard:
             accounts = list(self._accounts.values())
             self._recent.clear()

@@ -10,14 +10,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from inotify_simple import INotify, flags
 
 from mailserver.ops import log as logging
 
 _log = logging.get("store")
-_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE | flags.ONLYDIR
+_MASK = flags.CREATE | flags.MOVED_TO | flags.MOVED_FROM | flags.DELETE  # in a directory
+_FILE_MASK = flags.MODIFY | flags.CLOSE_WRITE | flags.MOVE_SELF | flags.DELETE_SELF  # of a file
 _TICK_SECONDS = 1.0  # also finds what inotify cannot show: changes on network file systems
 
 Look = Callable[[], None]
@@ -35,8 +36,11 @@ class Watcher:
         self._stop_read = self._stop_write = -1
         self._thread: threading.Thread | None = None
 
-    def add(self, path: str, look: Look) -> None:
-        """Have ``look`` called when something happens in ``path/cur`` or ``path/new``; ``remove`` it as often."""
+    def add(self, path: str, watched: Sequence[str], look: Look) -> None:
+        """Have ``look`` called when something happens in the directories ``watched`` or to the files.
+
+        They are the same for each ``add`` of ``path``; ``remove`` it as often.
+        """
         with self._lock:
             self._start()
             looks = self._looks.get(path, {})
@@ -45,7 +49,7 @@ class Watcher:
                 return
             try:
                 self._descriptors[path] = [
-                    self._inotify.add_watch(os.fsencode(f"{path}/{part}"), _MASK) for part in ("cur", "new")
+                    self._inotify.add_watch(os.fsencode(w), _MASK if os.path.isdir(w) else _FILE_MASK) for w in watched
                 ]
             except OSError as error:
                 _log.warning("watch-failed", path=path, cause=str(error), consequence="looked at once a second")

@@ -68,6 +68,10 @@ class Truth:
         self.tokens: dict[tuple[str, int, int], str] = {}
         self.recent: dict[tuple[str, int, int], str] = {}
         self.validity: dict[str, int] = {}
+        # RFC 3501 section 2.3.2: "If it is not possible to determine whether or not this session is the first session
+        # to be notified about a message, then that message SHOULD be considered recent": where the index is removed,
+        # another process cannot determine it for a message that was put into cur/ with flags
+        self.recency_known = True
 
     def message(self, mailbox: str, validity: int, uid: int, token: str) -> None:
         with self._lock:
@@ -81,7 +85,7 @@ class Truth:
     def is_recent(self, mailbox: str, validity: int, uid: int, session: str) -> None:
         with self._lock:
             known = self.recent.setdefault((mailbox, validity, uid), session)
-        if known != session:
+        if known != session and self.recency_known:
             raise Violation(f"UID {uid} of {mailbox} is recent in {known} and in {session}")
 
     def opened(self, mailbox: str, validity: int) -> None:

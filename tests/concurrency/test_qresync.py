@@ -19,8 +19,13 @@ from tests.program import Program
 
 
 @pytest.fixture(params=[1, 2])
-def scene(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    with Program(tmp_path, workers=request.param) as program:
+def workers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, workers: int) -> Iterator[Scene]:
+    with Program(tmp_path, workers=workers) as program:
         yield prepare(program.ports["imap"], tmp_path / "mail/alice")
 
 
@@ -41,8 +46,9 @@ def noise(scene: Scene, actors: list[Actor | Foreigner], done: threading.Event) 
 
 @pytest.mark.timeout(SECONDS * 4 + 120)
 @pytest.mark.parametrize("index", [False, True], ids=["index-stays", "index-goes"])
-def test_cut_off_and_back(scene: Scene, index: bool) -> None:
+def test_cut_off_and_back(scene: Scene, workers: int, index: bool) -> None:
     print(f"STRESS_SEED={SEED}")
+    scene.truth.recency_known = workers == 1 or not index
     rng, done, cuts = random.Random(SEED), threading.Event(), 0
     others = [Actor(scene, n, SEED) for n in range(2)]
     threads = noise(scene, [*others, Foreigner(scene, SEED, index=False)], done)

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import pytest
 
 from mailserver.app import App
 from tests.interop.mbsync import Mbsync
-from tests.interop.serving import PASSWORD, program, run, serve
+from tests.interop.serving import PASSWORD, run, serve
+from tests.interop.terminal import at_once, in_tmux
 from tests.interop.wire import Wire, fetched
 
 
@@ -44,25 +44,6 @@ def _subjects(wire: Wire) -> Counter[str]:
     answers = fetched(wire("UID FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])"))
     found = [re.search(rb"Subject: (\S+)", answer) for answer in answers.values()]
     return Counter(match[1].decode() for match in found if match)
-
-
-def _at_once(works: list[Callable[[], None]]) -> None:
-    """Run all in threads; raise what one of them raised."""
-    failed: list[BaseException] = []
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
 
 
 def _by_mv(maildir: Path, count: int) -> None:
@@ -97,21 +78,7 @@ def _by_mutt(maildir: Path, count: int) -> None:
         "macro index Z '<copy-message>=user1<enter><next-entry>'\n"
     )
     push = "push " + "Z" * count + "<exit>"
-    _in_tmux(maildir.parent, ["mutt", "-F", str(maildir.parent / "muttrc"), "-f", str(source), "-e", push])
-
-
-def _in_tmux(home: Path, command: list[str]) -> None:
-    """Run a program of the terminal until it ends."""
-    tmux, done = program("tmux"), home / "done"
-    program(command[0])
-    line = " ".join("'" + word + "'" for word in command) + f"; touch {done}"
-    server = [tmux, "-S", str(home / "t"), "-f", os.devnull]
-    run([*server, "new-session", "-d", "-x", "100", "-y", "30", line], home, environment={"TERM": "xterm"})
-    deadline = time.monotonic() + 40
-    while not done.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    run([*server, "kill-server"], home, accept=(0, 1))
-    assert done.exists()
+    in_tmux(maildir.parent, ["mutt", "-F", str(maildir.parent / "muttrc"), "-f", str(source), "-e", push])
 
 
 def _idle_until(app: App, count: int) -> None:
@@ -137,7 +104,7 @@ def test_other_programs_deliver(app: App) -> None:
     each = {_by_mv: 100, _by_lda: 200, _by_procmail: 60, _by_mutt: 60}
     total = sum(each.values())
     works: list[Callable[[], None]] = [lambda b=by, c=count: b(maildir, c) for by, count in each.items()]  # type: ignore[misc]
-    _at_once([*works, *[lambda: _idle_until(app, total)] * 3])
+    at_once([*works, *[lambda: _idle_until(app, total)] * 3])
     with _wire(app) as wire:
         found = _subjects(wire)
         expected = Counter(f"{by.__name__[4:]}{n}" for by, count in each.items() for n in range(count))
@@ -154,7 +121,7 @@ def test_index_removed_under_load(app: App, tmp_path: Path) -> None:
             wire.append("INBOX", _octets(f"old{number}"), "(\\Seen work)" if number % 2 else "(\\Flagged)")
     assert client.sync(app.ports["imap"])
     stop = threading.Event()
-    _at_once(
+    at_once(
         [
             lambda: _remove_index(maildir, stop),
             lambda: _then(stop, [lambda n=n: _change(app, n) for n in range(3)]),  # type: ignore[misc]
@@ -178,7 +145,7 @@ def test_index_removed_under_load(app: App, tmp_path: Path) -> None:
 
 def _then(stop: threading.Event, works: list[Callable[[], None]]) -> None:
     try:
-        _at_once(works)
+        at_once(works)
     finally:
         stop.set()
 

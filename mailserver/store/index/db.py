@@ -22,6 +22,7 @@ from mailserver.store.index.schema import TABLES, VERSION
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message
 from mailserver.store.model.numbers import ModSeq, Uid
+from mailserver.store.model.words import keyword_set
 
 _log = logging.get("store")
 _COLUMNS = "uid, modseq, file, flags, keywords, internaldate, size, vsize, savedate"
@@ -52,19 +53,6 @@ class Changes:
     row: FolderRow
     messages: list[Message]
     expunged: list[int]
-
-
-_keyword_sets: dict[str, frozenset[str]] = {}
-
-
-def keyword_set(words: str) -> frozenset[str]:
-    """Space-separated keywords as a set; equal ones are the same object."""
-    found = _keyword_sets.get(words)
-    if found is None:
-        if len(_keyword_sets) > 10000:
-            _keyword_sets.clear()
-        found = _keyword_sets[words] = frozenset(words.split())
-    return found
 
 
 def _message(row: tuple[int, int, bytes, int, str, int, int, int, int]) -> Message:

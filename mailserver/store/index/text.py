@@ -59,13 +59,16 @@ class TextIndex:
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN IMMEDIATE")
+            rows = []
             for uid, text in texts.items():
                 row = (folder, uid, int(len(text) > MAX_TEXT))
                 cursor = db.execute("INSERT OR IGNORE INTO doc (folder, uid, partial) VALUES (?,?,?)", row)
                 if cursor.rowcount:
                     # the tokenizer stops at a NUL; no trigram that is asked for has one
                     safe = text[:MAX_TEXT].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
-                    db.execute("INSERT INTO words (rowid, text) VALUES (?,?)", (cursor.lastrowid, safe))
+                    rows.append((cursor.lastrowid, safe))
+            # all together: after a statement on another table FTS5 writes out what it has gathered
+            db.executemany("INSERT INTO words (rowid, text) VALUES (?,?)", rows)
             db.execute("COMMIT")
 
         self._use(write, None)

@@ -216,6 +216,20 @@ def test_limits_over_workers() -> None:
     assert semaphore.held == 0
 
 
+def test_the_worker_with_the_fewest_connections_is_first() -> None:
+    limits = SharedLimits(workers=3)
+    semaphore = limits.semaphore("imap", 100)
+    for row, count in ((0, 2), (1, 0), (2, 2)):
+        limits.adopt(row)
+        for _ in range(count):
+            assert semaphore.acquire()
+    places = []
+    for row in range(3):
+        limits.adopt(row)
+        places.append(semaphore.lighter)
+    assert places == [1, 0, 2]  # of two with the same number the first
+
+
 def test_limits_by_address() -> None:
     limits = SharedLimits(2)
     assert limits.enter_address("192.0.2.1", 2)

@@ -139,3 +139,16 @@ def test_index_elsewhere(tmp_path: Path) -> None:
         put(store.account("ann").inbox)
     assert (tmp_path / "index/ann/mailserver.sqlite").exists()
     assert not (tmp_path / "mail/ann/mailserver.sqlite").exists()
+
+
+def test_a_mailbox_made_anew_by_another_process_is_served_at_once(store: Store, account: Account) -> None:
+    account.create("Work")
+    put(account.mailbox("Work"))
+    assert len(account.mailbox("Work").rescan().messages) == 1
+    with Store(store.directory("alice").removesuffix("/alice"), durability="relaxed") as elsewhere:
+        other = elsewhere.account("alice")
+        other.delete("Work")
+        other.create("Work")
+        put(other.mailbox("Work"))
+        put(other.mailbox("Work"))
+    assert len(account.mailbox("Work").rescan().messages) == 2

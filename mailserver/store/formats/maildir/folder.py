@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from mailserver.store.formats.contract import Fingerprint
 from mailserver.store.formats.maildir import keywords, uidlist
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.lane import LANE
 
 LOCK_NAME = "mailserver.lock"
 _PARTS = ("tmp", "new", "cur")  # ``cur`` last: it says that the folder is complete
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What must be unchanged for a folder to be unchanged: times of the directories, identity of the lists."""
-
-    cur: int
-    new: int
-    uidlist: uidlist.Signature | None
-    keywords: int
-    inode: int = field(default=0, compare=False)  # of ``cur``: another one is another folder of the same name
-
-
-UNKNOWN = Fingerprint(-1, -1, None, -1)  # no folder has it: it will be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +62,7 @@ class MaildirFolder:
                 words = os.stat(self.keywords_path).st_mtime_ns
             except FileNotFoundError:
                 words = 0
-        return Fingerprint(cur.st_mtime_ns, new, listed, words, cur.st_ino)
+        return Fingerprint((cur.st_mtime_ns, new), (listed, words), cur.st_ino)
 
     def list(self) -> list[str]:
         """Every message file as ``cur/NAME`` or ``new/NAME``. ``new`` first: a file moved meanwhile is seen twice,
@@ -133,7 +120,7 @@ class GroupSync:
 
     def sync(self) -> None:
         """Return when an fsync that began after this call has ended. OSError from it is everybody's."""
-        with self._condition:
+        with LANE.aside(), self._condition:
             wanted = self._begun + 1
             while self._ended < wanted:
                 if not self._running:

@@ -7,6 +7,7 @@ import time
 
 from mailserver.mail.lines import CrlfWriter
 from mailserver.store.formats.maildir.filename import unique
+from mailserver.store.formats.maildir.syncing import sync_file
 from mailserver.store.lane import LANE
 
 _BUFFER = 1 << 18
@@ -58,7 +59,7 @@ class Incoming:
             if internaldate is not None:
                 os.utime(fd, (time.time(), internaldate))
             if self._sync:
-                os.fsync(fd)
+                sync_file(fd)
         finally:
             os.close(fd)
         self.base += f",S={self.size},W={self.size}"

@@ -10,7 +10,7 @@ import os
 import re
 
 from mailserver.store.formats.maildir.filename import KEYWORD_LETTERS
-from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.formats.maildir.syncing import sync_file, sync_path
 
 NAME = "dovecot-keywords"
 _LINE = re.compile(rb"^(\d{1,4}) ([^\s]+)$", re.M)
@@ -35,7 +35,7 @@ def write(path: str, keywords: tuple[str, ...], *, sync: bool) -> None:
         f.write(lines.encode())
         f.flush()
         if sync:
-            os.fsync(f.fileno())
+            sync_file(f.fileno())
     os.rename(temporary, path)
     if sync:  # a letter in a file name is worth nothing without its line here
         sync_path(os.path.dirname(path))

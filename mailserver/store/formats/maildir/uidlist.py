@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.formats.maildir.syncing import sync_file, sync_path
 from mailserver.store.model.numbers import MAX_UID
 
 NAME = "dovecot-uidlist"
@@ -140,7 +140,7 @@ def write(path: str, uidlist: UidList, live: Mapping[str, Entry], *, sync: bool)
         f.write(render(uidlist, ordered))
         f.flush()
         if sync:
-            os.fsync(f.fileno())
+            sync_file(f.fileno())
     os.rename(temporary, path)
     if sync:  # else the old list may come back after a power loss, without the lines that the new one got
         sync_path(os.path.dirname(path))

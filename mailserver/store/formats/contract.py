@@ -1,0 +1,157 @@
+"""What the store asks of a mailbox format. ``maildir.files`` is the one to read beside it.
+
+The store decides (`Mailbox`), remembers and publishes (`Keeper`); a format knows where octets, flags, UIDs and keywords
+lie in the files, and changes them. Everything but ``fingerprint`` is called under the mailbox's lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mailserver.store.content import MessageFile
+from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.numbers import ModSeq
+from mailserver.store.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What must be unchanged for a mailbox to be unchanged."""
+
+    times: tuple[int, ...]  # ns: a change of somebody else may hide behind one as young as our last look
+    others: tuple[Any, ...] = ()  # numbers, or lists of numbers
+    inode: int = field(default=0, compare=False)  # another one is another mailbox of the same name
+
+    def dump(self) -> str:
+        """As text for the index."""
+        return json.dumps([self.times, self.others])
+
+    @classmethod
+    def undump(cls, text: str) -> Fingerprint | None:
+        """The reverse; None for what cannot be read, which merely means that the files are looked at."""
+        try:
+            times, others = json.loads(text)
+            return cls(tuple(times), tuple(tuple(o) if isinstance(o, list) else o for o in others))
+        except (ValueError, TypeError):
+            return None
+
+
+UNKNOWN = Fingerprint((-1,))  # no mailbox has it: it will be looked at
+
+
+@dataclass(slots=True)
+class Found:
+    """What a look at the files found different from a snapshot."""
+
+    keywords: tuple[str, ...]
+    changed: list[Message] = field(default_factory=list)
+    gone: list[Message] = field(default_factory=list)
+    added: list[Message] = field(default_factory=list)
+    first_recent: int = 0
+
+
+@dataclass(slots=True)
+class Rewritten:
+    """What became of messages that the format was told to change."""
+
+    changed: list[Message] = field(default_factory=list)  # with their new place; also others that had to move for them
+    missed: list[int] = field(default_factory=list)  # UIDs not found where we knew them: another program was there
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A message, and the flags and keywords that it shall have."""
+
+    message: Message
+    flags: int
+    keywords: frozenset[str]
+
+
+class Files(Protocol):
+    """The files of one mailbox. OSErrors are passed on."""
+
+    path: str
+    lock_path: str  # of the lock that our own processes take
+    watched: tuple[str, ...]  # directories and files in which other programs' changes show
+
+    def fingerprint(self) -> Fingerprint:
+        """As it is now, cheaply; FileNotFoundError when the mailbox is gone."""
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep out the programs that respect this format's locks."""
+
+    # -- knowledge
+
+    @property
+    def uidnext(self) -> int:
+        """No message has this UID or a higher one."""
+
+    @property
+    def object_id(self) -> str:
+        """A name that outlives renaming."""
+
+    def recall(self, snapshot: Snapshot) -> bool:
+        """Begin with what the index remembers; False when the files contradict it, or say that it is another one."""
+
+    def begin(self) -> Snapshot:
+        """Begin with the files alone: UIDVALIDITY and keywords, and no messages yet."""
+
+    def follow(self, snapshot: Snapshot) -> bool:
+        """See what other programs wrote about UIDs; False when everything known is void: then ``begin``."""
+
+    def settle(self, snapshot: Snapshot, fingerprint: Fingerprint | None) -> None:
+        """Another process looked, and this is what it found."""
+
+    def examine(self, old: Snapshot, fingerprint: Fingerprint, modseq: ModSeq, *, cold: bool) -> Found:
+        """Compare the files with ``old``; messages that arrived get their UIDs, on disk too."""
+
+    def committed(self, fingerprint: Fingerprint) -> None:
+        """The change is published; this is how the files look after it."""
+
+    def trim(self, messages: Sequence[Message]) -> None:
+        """Tidy up when much of the bookkeeping belongs to messages that are gone. Never fails."""
+
+    # -- change
+
+    def define_keywords(self, table: tuple[str, ...]) -> None:
+        """Write down what the letters mean, before a message uses them."""
+
+    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
+        """Make messages of them, all or none; ``keep``: the sources stay where they are."""
+
+    def reflag(self, wanted: Sequence[Wanted], table: tuple[str, ...], modseq: ModSeq) -> Rewritten:
+        """Give messages other flags and keywords."""
+
+    def claim(self, messages: Sequence[Message]) -> Rewritten:
+        """Note that a session was shown these arrived messages."""
+
+    def fresh(self, snapshot: Snapshot) -> list[Message]:
+        """Those that no session was shown yet, as far as the files tell."""
+
+    def remove(self, messages: Sequence[Message]) -> Rewritten:
+        """Remove messages; ``changed`` are others that moved."""
+
+    def sync(self, messages: Sequence[Message], *, listed: bool) -> None:
+        """Make placed (``listed``) or removed messages durable. Called after the lock was given back."""
+
+    # -- octets
+
+    def receive(self) -> Incoming:
+        """Begin to write a message that shall come into this mailbox."""
+
+    def open(self, message: Message) -> MessageFile:
+        """Open its octets; FileNotFoundError when it is not where we know it."""
+
+    def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
+        """All octets of several, None where ``open`` must be asked."""
+
+    def source(self, message: Message) -> Source:
+        """The message as something that can be placed in another mailbox of this format."""
+
+    def listed_fields(self, messages: Sequence[Message]) -> list[str]:
+        """What dovecot-uidlist says of each beside the UID (``P``: POP3 unique-id, ``O``: POP3 order)."""
