@@ -139,9 +139,12 @@ class LocalDelivery:
     def commit(self) -> dict[Recipient, Status]:
         """Give the message its names and UIDs; durable when it returns. See `Delivery.commit`."""
         assert self._incoming is not None
-        if self._raw is not None:
-            self._convert(self._raw, self._incoming)
         single = len(self._users) == 1
+        try:
+            if self._raw is not None:
+                self._convert(self._raw, self._incoming)
+        except StoreError as error:
+            self._failed = dict.fromkeys(self._users, status_of(error))
         for user in self._users:
             if user in self._failed:
                 continue
@@ -159,15 +162,12 @@ class LocalDelivery:
     # RFC 3030 section 3: "preserve all bits in each octet". A mail store has lines, and IMAP no NUL
     # (RFC 9051 section 4.3.1): parts that are not lines are kept in base64, and BINARY gives them as they came.
     def _convert(self, raw: IO[bytes], incoming: Incoming) -> None:
-        try:
-            with os_errors():
-                raw.flush()
-                if os.fstat(raw.fileno()).st_size:
-                    with Mapped(raw.fileno(), 0, access=mmap.ACCESS_READ) as octets:
-                        for piece in convert(octets, b"8bit"):  # type: ignore[arg-type]  # it can what is asked of it
-                            incoming.write(piece)
-        except StoreError as error:
-            raise Refused(status_of(error)) from error
+        with os_errors():
+            raw.flush()
+            if os.fstat(raw.fileno()).st_size:
+                with Mapped(raw.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+                    for piece in convert(octets, b"8bit"):  # type: ignore[arg-type]  # it can what is asked of it
+                        incoming.write(piece)
 
     def _place(self, user: str, incoming: Incoming, single: bool) -> None:
         if single and self._inbox is not None:
