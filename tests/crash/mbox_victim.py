@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mailserver.store.errors import StoreError
-from mailserver.store.formats.mbox.entry import Box, Marks
+from mailserver.store.formats.mbox.entry import Box, Entry, Marks
 from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.formats.mbox.journal import path_of
 from tests.mboxes import addition, contents
@@ -209,56 +210,91 @@ def look(path: Path, where: object, before: State, after: State, *, foreign: boo
     assert left == ["mbox", "other"], (where, left)
 
 
+WRITER = """
+n=0
+while [ ! -e "$1.stop" ]; do
+  until (set -C; echo 0 > "$1.lock") 2>/dev/null; do [ -e "$1.stop" ] && exit; sleep 0.003; done
+  n=$((n + 1))
+  printf 'From x@y Mon Jan  1 00:00:00 2024\\nSubject: foreign-%s\\n\\ntext of foreign-%s\\n\\n' $n $n >> "$1"
+  rm -f "$1.lock"
+  echo $n >> "$1.done"
+  sleep 0.01
+done
+"""
+
+
 def at_random(directory: Path, seed: int, count: int) -> int:
-    """Random changes, killed at random moments; what was done before is there, of the last change all or nothing."""
+    """Random changes, killed at random moments; what was done before is there, of the last change all or nothing.
+
+    Meanwhile a shell script that knows the dot lock only appends.
+    """
     rng = random.Random(seed)
-    path, ledger = directory / "mbox", directory / "ledger"
+    path, ledger, stop = directory / "mbox", directory / "ledger", directory / "mbox.stop"
     path.write_bytes(b"")
-    for kill in range(count):
-        ledger.write_bytes(b"")
-        seconds = rng.random() * rng.choice((0.01, 0.03, 0.1))
-        pid = os.fork()
-        if pid == 0:
-            try:
-                work(path, ledger, random.Random(seed + kill))
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        time.sleep(seconds)
-        os.kill(pid, signal.SIGKILL)
-        assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "the child failed"
-        judge(path, ledger)
-        if rng.random() < 0.1:
+    (directory / "mbox.done").write_text("0\n")
+    loaded(path)
+    writer = subprocess.Popen(["sh", "-c", WRITER, "writer", path])
+    try:
+        for kill in range(count):
             ledger.write_bytes(b"")
-            path.write_bytes(b"")
+            seconds = rng.random() * rng.choice((0.02, 0.05, 0.15))
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    work(path, ledger, random.Random(seed + kill))
+                except BaseException:
+                    sys.excepthook(*sys.exc_info())
+                os._exit(1)
+            time.sleep(seconds)
+            os.kill(pid, signal.SIGKILL)
+            assert os.WIFSIGNALED(os.waitpid(pid, 0)[1]), "the child failed"
+            written = int((directory / "mbox.done").read_text().split()[-1])
+            judge(path, ledger, written)
+    finally:
+        stop.touch()
+        writer.wait(30)
+    foreign = judge(path, ledger, int((directory / "mbox.done").read_text().split()[-1]))
+    assert foreign > 0, "the other program wrote nothing"
     return count
 
 
 def work(path: Path, ledger: Path, rng: random.Random) -> None:
     """Change for ever; write down what will be done, and that it was done."""
     folder = MboxFolder(str(path), sync=False)
+    box: Box | None = None
     with ledger.open("ab", buffering=0) as notes:
         while True:
             with folder.hold():
-                box = folder.assign(folder.load(), 4711)
-                uids = [entry.uid for entry in box.entries if entry.uid]
-                what = rng.choice(["append", "append", "flag", "expunge"])
-                chosen = rng.sample(uids, min(len(uids), rng.choice((1, 1, 4))))
+                box = folder.assign(folder.load(box), 4711)
+                what = rng.choice(["append", "flag", "expunge"]) if len(box.entries) < 60 else "expunge"
+                chosen = [e for e in rng.sample(box.entries, min(len(box.entries), rng.choice((1, 4)))) if e.uid]
                 if what == "append" or not chosen:
                     notes.write(b"begin append %d\n" % box.uidnext)
-                    folder.append(box, [addition(text(box.uidnext))])
+                    box = folder.append(box, [addition(text(box.uidnext))])
                 elif what == "flag":
-                    folder.set_flags(box, {uid: long_words(rng.randrange(60)) for uid in chosen})
+                    box = folder.set_flags(box, {e.uid or 0: long_words(rng.randrange(60)) for e in chosen})
                     continue
                 else:
-                    notes.write(b"begin expunge %s\n" % b",".join(b"%d" % uid for uid in chosen))
-                    folder.expunge(box, set(chosen))
+                    uids = {e.uid for e in chosen if e.uid and not is_foreign(folder, e)}
+                    if not uids:
+                        continue
+                    notes.write(b"begin expunge %s\n" % b",".join(b"%d" % uid for uid in uids))
+                    box = folder.expunge(box, uids)
                 notes.write(b"done\n")
 
 
-def judge(path: Path, ledger: Path) -> None:
-    """Each UID has its own text, wherever it is; what was appended is there until it was expunged."""
+def is_foreign(folder: MboxFolder, entry: Entry) -> bool:
+    with folder.open(entry) as message:
+        return b"foreign" in message.read()
+
+
+def judge(path: Path, ledger: Path, written: int) -> int:
+    """Each UID has its own text; what was appended is there until it was expunged; what others wrote is there once."""
     found, _ = loaded(path)
+    foreign = [octets for octets, _ in found.values() if b"foreign" in octets]
+    whole = [b"Subject: foreign-%d\r\n\r\ntext of foreign-%d\r\n" % (n, n) for n in range(1, len(foreign) + 1)]
+    assert foreign == whole, "of another program's messages one is lost, torn or twice"
+    assert len(foreign) >= written, "another program's message is lost"
     lines = ledger.read_text().splitlines()
     sure, doubtful = set(), set()
     for number, line in enumerate(lines):
@@ -271,17 +307,13 @@ def judge(path: Path, ledger: Path) -> None:
             (sure if done else doubtful).update(named)
         else:
             sure -= named
-            if done:
-                assert not named & set(found), "expunged messages are there"
-    assert sure <= set(found) | doubtful or not sure - set(found) - _expunging(lines), sure - set(found)
+            assert not done or not named & set(found), "expunged messages are there"
+            gone = named - set(found)
+            assert gone in (set(), named), "half an expunge"
+    assert sure <= set(found), sure - set(found)
     for uid, (octets, _) in found.items():
-        assert octets == text(uid or 0) or uid in doubtful, uid
-
-
-def _expunging(lines: list[str]) -> set[int]:
-    """What the last change wanted to remove when it was killed."""
-    last = lines[-1] if lines else ""
-    return {int(uid) for uid in last.split()[2].split(",")} if last.startswith("begin expunge") else set()
+        assert octets == text(uid or 0) or octets in foreign or uid in doubtful, uid
+    return len(foreign)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,8 @@ def test_what_mutt_does_is_seen(tmp_path: Path) -> None:
         box = folder.append(box, [addition(text % n, Marks(recent=False)) for n in range(5)])
         before = contents(folder, box)
     (tmp_path / "muttrc").write_text(
-        f"set folder={tmp_path}\nset delete=yes confirmappend=no mark_old=no copy=no move=no wait_key=no sort=mailbox-order\n"
+        f"set folder={tmp_path} delete=yes confirmappend=no mark_old=no copy=no move=no wait_key=no\n"
+        "set sort=mailbox-order\n"
     )
     push = "push 2<enter>F3<enter>d<quit>"
     in_tmux(tmp_path, ["mutt", "-F", str(tmp_path / "muttrc"), "-f", str(path), "-e", push])

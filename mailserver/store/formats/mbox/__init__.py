@@ -7,9 +7,10 @@ nobody. Beside it, for moments only, ``<file>.lock`` (the dot lock), ``.<file>.m
 ``.tmp``; for good, when a person must look, ``.<file>.mailserver-journal.aside-<time>``.
 
 Who does what: `parser` finds the messages, `headers` reads and writes the fields in which the books are kept, `quoting`
-turns octets of the file into those of the client and back, `addition` makes the octets of a new message, `changes` says
-what a change is in octets: all these are pure or nearly so. `scan` reads a file as far as needed, `journal` changes it,
-`locking` locks it, `message` serves from it, and `folder` is what others use. `entry` has the values.
+turns octets of the file into those of the client and back: these three touch nothing outside (`parser` reads through
+a function). `addition` makes the octets of a new message, `changes` says what a change is in octets. `scan` reads a
+file as far as needed, `journal` changes it, `locking` locks it, `message` serves from it, and `folder` is what others
+use. `entry` has the values, `place` turns them into text, for an index.
 
 Which fact lives where
 ----------------------
@@ -71,9 +72,13 @@ Messages that we append are quoted and not counted, for programs that do not cou
 the same messages; Dovecot, which does not unquote, shows such lines with ``>``. Octets before the first From_ line are
 left alone, where Dovecot refuses the file. The pseudo message must have its subject, so that no mail hides itself by a
 forged ``X-IMAP``. ``+hhmm`` before the year counts, and so do the minutes of one behind it. UIDs stay below 2**31. A
-message without an end of line at its end gets none: its From_ line is then followed by no empty line, which is enough
-for Dovecot, mutt and c-client, while ``formail`` wants ``-e``.
+message without a line end at its end gets none: no empty line stands before the next From_ line then, which is enough
+for Dovecot, mutt and Python, while ``formail`` wants ``-e``. A process that is killed while it appends leaves what it
+had written, at worst a torn message, and the whole one comes again when its sender tries again.
 
 A same-length change within one second is not seen by Dovecot, which looks at whole seconds; ours sets the time to the
 next second then. What mutt does to the file at such a moment Dovecot cannot see, and we can.
+
+procmail and mutt can block each other, for each holds one lock while it waits for the other; that ends when one gives
+up. Neither of them is blocked by us for longer than a change takes.
 """

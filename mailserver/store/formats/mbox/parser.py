@@ -27,6 +27,7 @@ class Window:
         self.size = size
         self._start = 0
         self._block = b""
+        self._from_line: tuple[int, bytes, int] = (-1, b"", 0)  # the last one that was found, with its date
 
     def get(self, start: int, end: int) -> bytes:
         """The octets from ``start`` to ``end``, fewer at the end of the file."""
@@ -51,6 +52,16 @@ class Window:
             start = self._start + len(self._block) - len(needle) + 1
         return -1
 
+    def from_line(self, at: int) -> tuple[bytes, int] | None:
+        """The line at this offset, with its line end, and its date, if it is a From_ line."""
+        if self._from_line[0] != at:
+            line = self.get(at, at + fromline.LONGEST)
+            date = fromline.date(line)
+            if date is None:
+                return None
+            self._from_line = (at, line[: line.find(b"\n") + 1 or len(line)], date)
+        return self._from_line[1:]
+
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         """The octets from ``start`` to ``end``, block by block."""
         while start < end and (data := self.get(start, min(end, start + _BLOCK))):
@@ -58,18 +69,10 @@ class Window:
             start += len(data)
 
 
-def from_line(window: Window, at: int) -> bytes | None:
-    """The line at this offset with its line end if it is a From_ line."""
-    line = window.get(at, at + fromline.LONGEST)
-    if not line.startswith(fromline.START) or fromline.date(line) is None:
-        return None
-    return line[: line.find(b"\n") + 1 or len(line)]
-
-
 def next_from(window: Window, start: int, end: int) -> int:
     """Offset of the first From_ line whose preceding line end is at ``start`` or behind it, and it before ``end``."""
     while (at := window.find(b"\nFrom ", start, end)) >= 0:
-        if from_line(window, at + 1) is not None:
+        if window.from_line(at + 1) is not None:
             return at + 1
         start = at + 1
     return -1
@@ -138,7 +141,7 @@ def _measured(window: Window, body: int, length: int) -> int:
     if at + len(rest) == window.size and rest in _SEPARATORS:
         return window.size
     for separator in _SEPARATORS[1:]:
-        if rest.startswith(separator) and from_line(window, at + len(separator)) is not None:
+        if rest.startswith(separator) and window.from_line(at + len(separator)) is not None:
             return at + len(separator)
     return -1
 
@@ -153,7 +156,7 @@ def parse(window: Window, offset: int, numbering: Numbering) -> Iterator[tuple[E
 
 def message(window: Window, offset: int, numbering: Numbering) -> tuple[Entry, bool]:
     """The message whose From_ line is at ``offset``, and whether it is the pseudo message."""
-    line = from_line(window, offset) or b""
+    line, date = window.from_line(offset) or (b"", 0)
     header = offset + len(line)
     cut = next_from(window, header - 1, min(window.size, header + headers.LONGEST))
     body = header_end(window, header, cut if cut >= 0 else window.size)
@@ -169,11 +172,16 @@ def message(window: Window, offset: int, numbering: Numbering) -> tuple[Entry, b
         next_ = next_ if next_ >= 0 else window.size
         end = next_ - _separator(window, next_, header, crlf=line.endswith(b"\r\n"))
         body = min(body, end)
-    return _entry(window, (offset, header, body, end, next_), books, measured, numbering), books.pseudo
+    return _entry(window, (offset, header, body, end, next_), date, books, measured, numbering), books.pseudo
 
 
 def _entry(
-    window: Window, offsets: tuple[int, int, int, int, int], books: headers.Books, measured: bool, numbering: Numbering
+    window: Window,
+    offsets: tuple[int, int, int, int, int],
+    date: int,
+    books: headers.Books,
+    measured: bool,
+    numbering: Numbering,
 ) -> Entry:
     offset, header, body, end, _ = offsets
     head = window.get(offset, body)
@@ -184,7 +192,7 @@ def _entry(
         *offsets,
         numbering.take(books),
         books.marks,
-        fromline.date(line) or 0,
+        date,
         size,
         zlib.crc32(head),
         zlib.crc32(seen, zlib.crc32(line)),

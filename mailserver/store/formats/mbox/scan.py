@@ -51,10 +51,10 @@ def _window(fd: int, now: Fingerprint) -> Window:
 
 def _whole(window: Window, now: Fingerprint) -> Box:
     start = 0
-    if parser.from_line(window, 0) is None:
+    if window.from_line(0) is None:
         found = parser.next_from(window, 0, window.size)
         start = found if found >= 0 else window.size
-    crlf = (parser.from_line(window, start) or b"").endswith(b"\r\n")
+    crlf = (window.from_line(start) or (b"",))[0].endswith(b"\r\n")
     numbering = Numbering()
     pseudo: Entry | None = None
     entries: list[Entry] = []
@@ -80,7 +80,7 @@ def _grew_behind(window: Window, known: Box) -> bool:
     last = known.entries[-1]
     if last.misleading or last.next != end or window.get(end - 1, end) != b"\n":
         return False
-    return parser.from_line(window, end) is not None
+    return window.from_line(end) is not None
 
 
 def _refreshed(window: Window, box: Box, indexes: Sequence[int] | range, *, trusted: bool) -> Box | None:

@@ -1,0 +1,58 @@
+"""A box as text, for whoever remembers it: then an mbox that nobody changed is known again without being read.
+
+Of a message: ``offset+header+body+end+next.check.identity``, each of the first five as the distance from the one before
+it, the sums in hexadecimal, then letters for what is true of it: ``v`` verbatim, ``m`` misleading, ``r`` recent. UID,
+flags, keywords, date and size are not in it: a `Message` has them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from mailserver.store.formats.mbox.entry import Base, Box, Entry, Fingerprint, Marks
+
+_PLACE = re.compile(r"(\d+)\+(\d+)\+(\d+)\+(\d+)\+(\d+)\.([0-9a-f]+)\.([0-9a-f]+)(v?)(m?)(r?)", re.ASCII)
+
+
+def dump(entry: Entry) -> str:
+    """Where a message is."""
+    offset, header, body, end, next_ = entry[:5]
+    letters = "v" * entry.verbatim + "m" * entry.misleading + "r" * entry.marks.recent
+    distances = f"{offset}+{header - offset}+{body - header}+{end - body}+{next_ - end}"
+    return f"{distances}.{entry.check:x}.{entry.identity:x}{letters}"
+
+
+def undump(place: str, uid: int | None, flags: int, keywords: frozenset[str], date: int, size: int) -> Entry:
+    """The reverse; ValueError for what is no place."""
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise ValueError("not a place in an mbox")
+    at, offsets = 0, []
+    for distance in found.groups()[:5]:
+        at += int(distance)
+        offsets.append(at)
+    offset, header, body, end, next_ = offsets
+    marks = Marks(flags, keywords, bool(found[10]))
+    check, identity = int(found[6], 16), int(found[7], 16)
+    return Entry(
+        offset, header, body, end, next_, uid, marks, date, size, check, identity, bool(found[8]), bool(found[9])
+    )
+
+
+def dump_box(box: Box) -> str:
+    """Everything but the messages."""
+    pseudo = box.pseudo and [dump(box.pseudo), box.pseudo.marks.flags, box.pseudo.date, box.pseudo.size]
+    return json.dumps([box.fingerprint, box.base, pseudo, box.crlf, box.garbage, box.verified, box.certain])
+
+
+def undump_box(text: str, entries: Sequence[Entry]) -> Box | None:
+    """The reverse; None for what cannot be read, which merely means that the file is."""
+    try:
+        fingerprint, base, pseudo, crlf, garbage, verified, certain = json.loads(text)
+        known = Base(base[0], base[1], tuple(base[2])) if base else None
+        hidden = undump(pseudo[0], None, pseudo[1], frozenset(), *pseudo[2:]) if pseudo else None
+        return Box(Fingerprint(*fingerprint), known, hidden, tuple(entries), crlf, garbage, verified, certain)
+    except (ValueError, TypeError, IndexError):
+        return None
