@@ -27,6 +27,7 @@ from mailserver.store.store import Store
 
 INBOX = "INBOX"
 _COPY = 1 << 20
+_TRACE = 4096  # octets of what final delivery puts in front
 
 _STATUSES = {
     Kind.NO_QUOTA: Status(552, "5.2.2", "Mailbox full"),
@@ -52,6 +53,20 @@ class LocalTarget:
         name, _, value = (re.escape(part.strip().encode()) for part in spam_header.partition(":"))
         pattern = rb"^%b[ \t]*:[ \t]*%b(?![^\s,;])" % (name, value)
         self.marked = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+
+    def has(self, user: str, beginning: bytes, since: float) -> bool:
+        """Say whether a user has a message with ``beginning`` in its header, come after ``since`` (seconds since 1970).
+
+        Raises `StoreError`.
+        """
+        account = self.store().account(user)
+        for box in [account.mailbox(info.name) for info in account.mailboxes() if info.selectable]:
+            for message in box.rescan().messages:
+                if message.internaldate >= int(since):
+                    with box.open(message) as file:
+                        if beginning in file.read_range(0, len(beginning) + _TRACE):
+                            return True
+        return False
 
     def start(self, envelope: Envelope) -> LocalDelivery:
         """Begin a message."""

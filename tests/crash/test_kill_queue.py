@@ -29,8 +29,11 @@ FAR = ("a@one.example", "b@one.example", "c@two.example")
 _TOKEN = re.compile(rb"Subject: (\S+)")
 _EXTRA = """trusted_networks = ["127.0.0.0/8"]
 [submission]
-port = -1
+host = "127.0.0.1"
+port = 0
 ssl_port = -1
+messages_per_hour = 0
+recipients_per_hour = 0
 [lmtp]
 port = -1
 [queue]
@@ -42,7 +45,9 @@ retry_longest_seconds = 1
 
 
 class Sender(threading.Thread):
-    """Sends until the server dies; writes down whom it was promised for."""
+    """Sends until the server dies; writes down whom it was promised for. ``user``: logs in, and has all held."""
+
+    user = False
 
     def __init__(self, port: int, promised: dict[str, list[str]], rng: random.Random, name: str) -> None:
         super().__init__()
@@ -51,6 +56,8 @@ class Sender(threading.Thread):
     def run(self) -> None:
         try:
             with smtplib.SMTP("127.0.0.1", self._port, timeout=30) as client:
+                if self.user:
+                    client.login("alice", "secret")
                 for number in range(10**6):
                     self._one(client, f"{self._prefix}-{number}")
         except (OSError, smtplib.SMTPException):
@@ -61,7 +68,9 @@ class Sender(threading.Thread):
         recipients = rng.sample(FAR, rng.randint(0, 3))
         recipients += rng.sample(HERE, rng.randint(0 if recipients else 1, 2))
         text = b"Subject: %b\r\n\r\n%b" % (token.encode(), b"x" * 70 + b"\r\n") + b"y\r\n" * rng.choice((0, 10, 20000))
-        if rng.random() < 0.5:
+        if self.user:
+            client.sendmail("alice@localhost", recipients, text, ["HOLDFOR=1"])
+        elif rng.random() < 0.5:
             client.sendmail("s@sender.example", recipients, text)
         else:
             client.ehlo_or_helo_if_needed()
@@ -98,6 +107,9 @@ def test_all_that_was_accepted_arrives(tmp_path: Path, workers: int) -> None:
                     Sender(program.ports["smtp"], promised, random.Random(f"{SEED}/{kill}/{n}"), f"k{kill}-{n}")
                     for n in range(3)
                 ]
+                held = Sender(program.ports["submission"], promised, random.Random(f"{SEED}/{kill}"), f"k{kill}-held")
+                held.user = True
+                senders.append(held)
                 for sender in senders:
                     sender.start()
                 threading.Event().wait(0.05 + rng.random() * rng.choice((0.1, 0.4, 1.2)))

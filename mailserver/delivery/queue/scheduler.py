@@ -15,6 +15,7 @@ lanes, and more than one only while half of all lanes are free: a slow one holds
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -39,7 +40,9 @@ SWEEP_SECONDS = 3600.0
 BUSY_SHARE = 10  # a look may take one part of so many of this thread's time
 _REFILL = 1000  # messages of one destination in memory
 _CHUNK = 1 << 17
+_DELIVERED = Outcome(Status(250, "2.1.5", "Delivered"))
 _LATE = Status(554, "5.4.7", "It could not be delivered in the time that the sender gave")
+_FIRST_FIELD = re.compile(rb"[^\n]*(?:\n[ \t][^\n]*)*")
 _EXPIRED = "It could not be delivered in time; the last answer was: "
 
 _log = logging.get("queue")
@@ -54,6 +57,14 @@ class Way(Protocol):
 
     def close(self) -> None:
         """No more will come."""
+        ...
+
+
+class Mailboxes(DeliveryTarget, Protocol):
+    """Takes messages to users here: `mailserver.delivery.local.LocalTarget`."""
+
+    def has(self, user: str, beginning: bytes, since: float) -> bool:
+        """Say whether a user has a message with this in its header, come after ``since``."""
         ...
 
 
@@ -100,9 +111,7 @@ class _Destination:
 class Scheduler:
     """See the module."""
 
-    def __init__(
-        self, spool: Spool, carrier: Carrier, local: DeliveryTarget, reporter: Reporter, timing: Timing
-    ) -> None:
+    def __init__(self, spool: Spool, carrier: Carrier, local: Mailboxes, reporter: Reporter, timing: Timing) -> None:
         self._spool = spool
         self._carrier = carrier
         self._local = local
@@ -207,6 +216,10 @@ class Scheduler:
             while (message := self._next(to)) is not None:
                 try:
                     self._do(message, to, way)
+                except sqlite3.ProgrammingError:
+                    if not self._stopping:  # else the spool was closed while this lane still spoke
+                        raise
+                    return
                 except Exception:
                     metrics.FAULTS.inc(protocol="queue")
                     _log.exception("fault", id=message)
@@ -252,9 +265,23 @@ class Scheduler:
         recipients = [one.recipient for one in waiting]
         if envelope.by_mode == "R" and now >= envelope.by:  # RFC 2852: what is late goes back
             outcomes = [Outcome(_LATE)] * len(recipients)
-        else:
+        elif to.name:
             outcomes = way.deliver(envelope, self._spool.file(envelope.id), message.size, recipients)
+        else:
+            outcomes = self._deliver_here(message, waiting, way)
         self._conclude(message, list(zip(waiting, outcomes, strict=True)))
+
+    def _deliver_here(self, message: Queued, waiting: Sequence[Waiting], way: Way) -> list[Outcome]:
+        """Deliver to mailboxes; who got it before we were killed, and could not note it, does not get it twice."""
+        path = self._spool.file(message.envelope.id)
+        again = [w.recipient for w in waiting if w.trying]
+        have = {r for r in again if self._local.has(r.user, _beginning(path, message.envelope), message.created)}
+        rest = [w.recipient for w in waiting if w.recipient not in have]
+        outcomes = dict.fromkeys(have, _DELIVERED)
+        if rest:
+            self._spool.begin(w.number for w in waiting)
+            outcomes |= dict(zip(rest, way.deliver(message.envelope, path, message.size, rest), strict=True))
+        return [outcomes[w.recipient] for w in waiting]
 
     def _waiting(self, to: _Destination, message: Queued | None, now: float) -> list[Waiting]:
         """Return who is still due: meanwhile another attempt may have ended, or someone deleted it."""
@@ -373,8 +400,18 @@ class _Here:
             failed = dict.fromkeys(recipients, refused.status)
         finally:
             delivery.abort()
-        delivered = Status(250, "2.1.5", "Delivered")
-        return [Outcome(failed.get(recipient, delivered)) for recipient in recipients]
+        return [Outcome(failed[r]) if r in failed else _DELIVERED for r in recipients]
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _beginning(path: str, envelope: Envelope) -> bytes:
+    """Return the first octets of a message: Received or Message-ID tell it from all others.
+
+    Of a binary one only the first field: labels change when it is converted.
+    """
+    with open(path, "rb") as file:
+        octets = file.read(1000)
+    end = octets.find(b"\r\n\r\n") + 1 or len(octets)
+    return _FIRST_FIELD.match(octets)[0] if envelope.binary else octets[:end]  # type: ignore[index]  # it always fits

@@ -33,7 +33,8 @@ create table if not exists message (
 create table if not exists recipient (
     number integer primary key, message text not null, address text not null, user text not null, given text not null,
     notify text not null, orcpt text not null, attempts integer not null, due real not null, warned integer not null,
-    code integer not null, enhanced text not null, said text not null, domain text not null default ''
+    code integer not null, enhanced text not null, said text not null, domain text not null default '',
+    trying integer not null default 0
 );
 create index if not exists recipient_due on recipient (due);
 create index if not exists recipient_message on recipient (message);
@@ -42,12 +43,12 @@ _DOMAINS = "create index if not exists recipient_domain on recipient (domain, du
 # columns that a queue of an earlier version does not have
 _LATER = {
     "message": ("tls text", "release real", "deadline real", "by_mode text", "by_trace integer", "priority integer"),
-    "recipient": ("domain text",),
+    "recipient": ("domain text", "trying integer"),
 }
 _MESSAGE = (
     "id, sender, user, utf8, body, ret, envid, size, created, held, tls, release, deadline, by_mode, by_trace, priority"
 )
-_RECIPIENT = "number, message, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said"
+_RECIPIENT = "number, message, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said, trying"
 _ORPHAN_SECONDS = 3600.0  # a file without rows so old is no message that is just being received
 _BUFFER = 1 << 18
 DISK_FULL = Status(452, "4.3.1", "No room in the queue")
@@ -67,6 +68,7 @@ class Waiting:
     due: float
     warned: int  # WARNED_LATE, WARNED_BY, both or 0
     last: Status | None
+    trying: bool = False  # an attempt began, and nobody noted its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Spool:
             for column in missing:
                 empty = "''" if column.endswith("text") else "0"
                 self._db.execute(f"alter table {table} add column {column} not null default {empty}")
-            if missing and table == "recipient":
+            if "domain text" in missing:
                 self._db.execute("update recipient set domain = domain_of(address) where user = ''")
         self._db.execute(_DOMAINS)
 
@@ -151,7 +153,7 @@ class Spool:
                 (e.id, e.sender, e.user, e.utf8, e.body, e.ret, e.envid, size, now, *late),
             )
             db.executemany(
-                "insert into recipient values (null,?,?,?,?,?,?,0,?,0,0,'','',?)",
+                "insert into recipient values (null,?,?,?,?,?,?,0,?,0,0,'','',?,0)",
                 [
                     (e.id, r.address, r.user, r.given, r.notify, r.orcpt, due, "" if r.user else domain_of(r.address))
                     for r in recipients
@@ -216,6 +218,11 @@ class Spool:
 
     # -- out
 
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Note that recipients may have the message from now on, should we not come to note more."""
+        with self._transaction() as db:
+            db.executemany("update recipient set trying = 1 where number = ?", [(number,) for number in numbers])
+
     def settle(self, message: str, done: Iterable[int], postponed: Iterable[tuple[int, float, Status]] = ()) -> bool:
         """Note what became of an attempt, all at once; say whether nobody waits for the message any more.
 
@@ -226,7 +233,7 @@ class Spool:
         with self._transaction() as db:
             db.executemany("delete from recipient where number = ?", [(number,) for number in done])
             db.executemany(
-                "update recipient set due = ?, attempts = attempts + 1, code = ?, enhanced = ?, said = ?"
+                "update recipient set due = ?, attempts = attempts + 1, trying = 0, code = ?, enhanced = ?, said = ?"
                 " where number = ?",
                 later,
             )
@@ -300,10 +307,12 @@ class Spool:
 
 
 def _waiting(row: Sequence[object]) -> Waiting:
-    number, _, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said = row
+    number, _, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said, trying = row
     last = Status(int(str(code)), str(enhanced), str(said)) if code else None
     recipient = Recipient(str(address), str(user), str(given), str(notify), str(orcpt))
-    return Waiting(int(str(number)), recipient, int(str(attempts)), float(str(due)), int(str(warned)), last)
+    return Waiting(
+        int(str(number)), recipient, int(str(attempts)), float(str(due)), int(str(warned)), last, bool(trying)
+    )
 
 
 class SpoolDelivery:

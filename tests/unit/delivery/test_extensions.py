@@ -6,6 +6,7 @@ import base64
 import email
 import re
 import smtplib
+import sqlite3
 import ssl
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.delivery.queue.scheduler import Timing
+from mailserver.delivery.queue.spool import Spool
 from mailserver.mail import structure
 from tests.unit.delivery.peers import Records, Script, Sink
 from tests.unit.delivery.test_queue import RECORDS, relaying, report, spool_of, submit, wait
@@ -386,3 +388,31 @@ def test_tls_required_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option
         (waiting,) = wait(lambda: [m for m in spool_of(server).all() if m.waiting[0].last])
         assert "4.7.5" in str(waiting.waiting[0].last)
         assert not sink.got
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_what_was_held_comes_once_though_its_end_was_not_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, binary: bool
+) -> None:
+    settle, failures = Spool.settle, [1, 2]
+
+    def failing(this: Spool, *arguments: object) -> bool:
+        if failures:
+            failures.pop()
+            raise sqlite3.OperationalError("killed")
+        return settle(this, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Spool, "settle", failing)
+    with Sink() as sink, relaying(tmp_path, sink, monkeypatch, kind="submission") as server:
+        with Client(server) as client:
+            _log_in(client, "submission")
+            client.say(f"MAIL FROM:<alice@example.com> HOLDFOR=1{' BODY=BINARYMIME' if binary else ''}")
+            client.say("RCPT TO:<bob@example.com>")
+            client.say("RCPT TO:<carol@other.example>")
+            octets = BINARY_MESSAGE if binary else b"Subject: x\r\n\r\nhi\r\n"
+            client.send(b"BDAT %d LAST\r\n" % len(octets) + octets)
+            assert client.reply().startswith("250")
+        spool = spool_of(server)
+        wait(lambda: not failures)
+        wait(lambda: spool.count() == 0)
+        assert len(messages(server, "bob")) == len(messages(server, "carol@other.example")) == 1

@@ -23,6 +23,9 @@ class Nobody:
     def start(self, envelope: Envelope) -> Delivery:
         raise Refused(Status(451, "4.0.0", "no"))
 
+    def has(self, user: str, beginning: bytes, since: float) -> bool:
+        return False
+
     def route(self, address: Address, *, may_relay: bool = False) -> list[Recipient]:
         raise Refused(Status(451, "4.0.0", "no"))
 
