@@ -6,6 +6,7 @@ import email
 import email.policy
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,6 +187,28 @@ def test_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         sink.wait(1)
         assert sum(line.startswith("MAIL") for line in sink.lines) == 3
         wait(lambda: spool_of(server).count() == 0)
+
+
+def test_slow_servers_delay_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten destinations that do not answer, with more mail than they may have connections; an eleventh that does."""
+    slow = [f"s{number}.example" for number in range(10)]
+    records = dict.fromkeys([(name, "A") for name in [*slow, "far.example"]], ["127.0.0.1"])
+    answer = threading.Event()
+
+    def stuck(line: str) -> None:
+        if line.startswith("MAIL FROM:<slow@"):
+            answer.wait(20)
+
+    with Sink(Script(hook=stuck)) as sink, relaying(tmp_path, sink, monkeypatch, records=records) as server:
+        for _ in range(4):
+            submit(server, *(f"a@{name}" for name in slow), sender="slow@example.com")
+        sink.wait_line("MAIL FROM:<slow@", 10)
+        submit(server, "quick@far.example")
+        (got,) = sink.wait(1)
+        assert got.rcpts == ["RCPT TO:<quick@far.example>"]
+        answer.set()
+        wait(lambda: spool_of(server).count() == 0)
+        assert len(sink.got) == 41
 
 
 def test_given_up_after_the_lifetime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

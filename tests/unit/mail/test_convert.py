@@ -65,7 +65,7 @@ def test_message_within_a_message() -> None:
     inner = b"Subject: in\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\xc3\xa4\r\n"
     outer = b"MIME-Version: 1.0\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + inner
     found = converted(outer, b"7bit")
-    assert b"Content-Transfer-Encoding: 7bit\r\n\r\nSubject: in" in found
+    assert b"Content-Transfer-Encoding: 7bit\r\n\r\nMIME-Version: 1.0\r\nSubject: in" in found
     (message,) = structure.parse(found).children
     assert structure.decoded_body(found, message) == b"\xc3\xa4\r\n"
 
