@@ -76,7 +76,9 @@ class Services:
                         storage.mailbox_path,
                         index_path=storage.index_path,
                         durability=storage.durability,
+                        format=storage.format,
                         layout=storage.layout,
+                        mbox_inbox=storage.mbox_inbox,
                         limits=self._limits,
                     )
         return self._store
@@ -221,7 +223,9 @@ def embedded(section: str, config: Listener) -> Services:
     settings = Settings()
     changes: dict[str, Any] = {section: config}
     if config.mailbox_path:
-        changes["storage"] = dataclasses.replace(settings.storage, mailbox_path=str(config.mailbox_path))
+        changes["storage"] = dataclasses.replace(
+            settings.storage, mailbox_path=str(config.mailbox_path), format=config.mailbox_format
+        )
     if config.certificate:
         changes["tls"] = dataclasses.replace(
             settings.tls, certificate=str(config.certificate), private_key=str(config.private_key)

@@ -53,7 +53,7 @@ def _extensions() -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """What all servers share. Embedding programs may give ``mailbox_path``, ``users`` and the certificate here."""
+    """What all servers share. Embedding programs may give where mail lies, ``users`` and the certificate here."""
 
     host: str = setting("0.0.0.0", _HOST)
     port: int = _port(0, _PORT)
@@ -62,6 +62,7 @@ class Listener:
     max_connections: int = setting(100, _CONNECTIONS, low=1, high=1_000_000)
     connection_timeout_seconds: int = setting(300, "A client that is silent so long is let go.", low=1, high=86400)
     mailbox_path: str = library("", "As in [storage].")
+    mailbox_format: str = library("maildir", "As format in [storage].")
     users: Mapping[str, str] | None = library(None, "Names and passwords, in place of a users file.")
     certificate: str = library("", "As in [tls].")
     private_key: str = library("", "As in [tls].")
@@ -167,7 +168,15 @@ class StorageConfig:
         "/var/spool/mail",
         "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
     )
-    format: str = setting("maildir", "How new accounts keep their mail.", choices=("maildir",))
+    format: str = setting(
+        "maildir",
+        "How new mailboxes keep their mail; those that are there stay what they are, and an account may have both.",
+        choices=("maildir", "mbox"),
+    )
+    mbox_inbox: str = setting(
+        "",
+        "Where INBOX is when it is an mbox, e.g. /var/mail/{user}; empty: .INBOX in the user's directory.",
+    )
     layout: str = setting(
         "maildir++",
         'How folders lie in the user\'s directory: "maildir++" (.A.B), or "fs" (A/B), as in Dovecot\'s LAYOUT.',

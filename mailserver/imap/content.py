@@ -14,7 +14,7 @@ from mailserver.imap.sections import without_nul
 from mailserver.mail import encodings, structure, unbinary
 from mailserver.mail.structure import Part
 from mailserver.net.connection import ConnectionLost
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content as Stored
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -28,7 +28,7 @@ _SMALL = 4096  # octets copied into one piece of output with what stands before 
 class Opened:
     """A message while its answer is written."""
 
-    def __init__(self, data: bytes | None, file: MessageFile | None) -> None:
+    def __init__(self, data: bytes | None, file: Stored | None) -> None:
         self.data = data
         self.file = file
         self._root: Part | None = None
@@ -64,7 +64,7 @@ def write(session: Session, pending: bytes, item: Content, opened: Opened) -> by
     return b""
 
 
-def _stream(session: Session, start: bytes, item: Body, file: MessageFile) -> None:
+def _stream(session: Session, start: bytes, item: Body, file: Stored) -> None:
     first, last = 0, file.size
     if item.partial is not None:
         first = min(item.partial.origin, file.size)

@@ -9,7 +9,7 @@ from mailserver.net.connection import ConnectionLost
 from mailserver.ops import metrics
 from mailserver.pop3 import parse, stream
 from mailserver.pop3.errors import Refused
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _send(session: Session, chunks: Iterator[bytes]) -> None:
 # RFC 6856 section 2.1: "If a client requests a UTF-8 message when UTF-8 mode is not enabled, the server MUST either
 # send the client a surrogate message [...] or fail the request with an -ERR response." We do so only when told to:
 # messages with raw 8-bit headers are older than this rule, and a client that cannot fetch one is stuck at it.
-def _check_utf8(session: Session, file: MessageFile) -> None:
+def _check_utf8(session: Session, file: Content) -> None:
     if session.utf8 or not session.context.options.strict_utf8:
         return
     header = b"".join(stream.top([file.read_range(0, _HEADER)], 0))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mailserver.pop3.errors import Refused
 from mailserver.store.account import Account
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message
@@ -58,7 +58,7 @@ class Maildrop:
             raise Refused(f"Message {number} already deleted")
         return self._items[number - 1]
 
-    def open(self, item: Item) -> MessageFile:
+    def open(self, item: Item) -> Content:
         """Open a message's octets; StoreError EXPUNGED when another program removed it."""
         return self._mailbox.open(item.message)
 

@@ -22,10 +22,12 @@ from mailserver.store.formats.maildir.filename import unique
 from mailserver.store.formats.maildir.files import MaildirFiles
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.listing import Listing
+from mailserver.store.formats.mbox.files import MboxFiles
+from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
-from mailserver.store.layout import identity
+from mailserver.store.layout import INBOX_FILE, identity, is_mbox
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import MailboxInfo
@@ -94,6 +96,9 @@ class Account:
             yield path
 
     def _files(self, directory: str, path: str) -> Files:
+        if is_mbox(path):
+            lock = f"{self.root}/mailserver{directory.replace('/', '^') or INBOX_FILE}.lock"
+            return MboxFiles(MboxFolder(path, sync=self._sync), lock, self.root, self._new_uidvalidity)
         folder = MaildirFolder(path, sync=self._sync)
         return MaildirFiles(folder, Listing(folder.uidlist_path, self._new_uidvalidity, sync=self._sync))
 
@@ -116,6 +121,8 @@ class Account:
         with os_errors(), LANE:
             path = self.tree.path(name)
             inode = identity(path)
+            if inode is None and self.tree.restore(name):
+                inode = 0
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with self._guard:
@@ -171,7 +178,8 @@ class Account:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
             path, directory = self.tree.path(name), self.tree.directory(name)
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
-            with self.mailbox(name).keeper.lock.hold():  # nobody is in the middle of something in there
+            mailbox = self.mailbox(name)
+            with mailbox.keeper.lock.hold(), mailbox.files.hold():  # nobody is in the middle of something in there
                 self.tree.remove(name, grave)
                 self._index.forget(directory)
                 self._forget(directory)
@@ -212,7 +220,8 @@ class Account:
     def _rename_one(self, old: str, new: str) -> None:
         old_path, new_path = self.tree.path(old), self.tree.path(new)
         directories = self.tree.directory(old), self.tree.directory(new)
-        with self.mailbox(old).keeper.lock.hold():
+        mailbox = self.mailbox(old)
+        with mailbox.keeper.lock.hold(), mailbox.files.hold():
             self.tree.move(old, new)
             self._index.forget(directories[1])
             self._index.rename(*directories)

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from mailserver.store import names
 from mailserver.store.account import INDEX_NAME
 from mailserver.store.formats.maildir import filename, keywords, uidlist
+from mailserver.store.formats.mbox import check as mbox
+from mailserver.store.layout import is_mbox
 from mailserver.store.model.numbers import MAX_UID
+from mailserver.store.tree import Tree
 
 
 def check_account(root: str, index_path: str | None = None) -> list[str]:
-    """Everything that is wrong with the Maildir at ``root`` and its index; an empty list when all is well."""
-    directories = [""] + [e.name for e in os.scandir(root) if e.name.startswith(".") and os.path.isdir(f"{e.path}/cur")]
+    """Everything that is wrong with the account at ``root`` and its index; an empty list when all is well."""
+    tree = Tree(root, sync=False)
     found: list[str] = []
-    for directory in directories:
-        path = f"{root}/{directory}" if directory else root
+    paths = dict(tree.paths())
+    for directory, path in paths.items():
         label = names.from_directory(directory) if directory else names.INBOX
-        found += [f"{label or directory}: {problem}" for problem in _check_folder(path)]
+        problems = mbox.check(path, mbox.read(path)) if is_mbox(path) else _check_folder(path)
+        found += [f"{label or directory}: {problem}" for problem in problems]
     index = index_path or f"{root}/{INDEX_NAME}"
     if os.path.exists(index):
-        found += _check_index(root, index)
+        found += _check_index(paths, index)
     return found
 
 
@@ -87,7 +91,7 @@ def _check_uidlist(path: str) -> Iterator[str]:
         yield "UIDVALIDITY out of range"
 
 
-def _check_index(root: str, index: str) -> Iterator[str]:
+def _check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
     """Where the index claims to be up to date, it must say what the files say."""
     db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
     try:
@@ -96,9 +100,15 @@ def _check_index(root: str, index: str) -> Iterator[str]:
             return
         for key, directory, next_uid, validity in db.execute("SELECT id, directory, uidnext, uidvalidity FROM folder"):
             name = os.fsdecode(directory)
-            path = f"{root}/{name}" if name else root
-            if os.path.isdir(f"{path}/cur"):
-                yield from (f"index of {name or names.INBOX}: {p}" for p in _compare(db, key, path, next_uid, validity))
+            path = paths.get(name)
+            if path is None:
+                continue
+            if is_mbox(path):
+                rows = dict(db.execute("SELECT uid, flags FROM message WHERE folder=?", (key,)))
+                problems = mbox.compare(mbox.read(path), rows, validity, next_uid)
+            else:
+                problems = _compare(db, key, path, next_uid, validity)
+            yield from (f"index of {name or names.INBOX}: {problem}" for problem in problems)
     finally:
         db.close()
 

@@ -5,11 +5,38 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Protocol, Self
 
 from mailserver.mail.lines import CrlfWriter, to_crlf
 
 _IN_MEMORY = 1 << 20
 _CHUNK = 1 << 17
+
+
+class Content(Protocol):
+    """An open message, wherever it is stored."""
+
+    size: int  # RFC822.SIZE
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of a file that holds exactly these octets, -1 when they are in memory."""
+
+    def read(self) -> bytes:
+        """All of it."""
+
+    def read_range(self, offset: int, count: int) -> bytes:
+        """``count`` octets from ``offset``, fewer at the end."""
+
+    def chunks(self, count: int = ..., offset: int = ..., end: int | None = ...) -> Iterator[bytes]:
+        """The octets from ``offset`` to ``end``, so many at a time."""
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class MessageFile:
@@ -76,7 +103,7 @@ class MessageFile:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> MessageFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ themselves are changed by ``Mailbox`` in between, through the format's ``Files``
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mailserver.store import state as states
@@ -48,8 +48,13 @@ class Keeper:
         self.generation = 0  # another number: a UID may mean another message than before
 
     def is_another(self, inode: int) -> bool:
-        """Whether the folder with this inode of ``cur`` is not the one that is kept here, though its name is."""
-        return self._inode not in (0, inode)
+        """Whether what is identified so is not the mailbox that is kept here, though its name is.
+
+        ``inode`` is that of a Maildir's ``cur``; 0 for an mbox, which programs may replace.
+        """
+        if self.files.format == "mbox":
+            return inode != 0
+        return inode == 0 or self._inode not in (0, inode)
 
     # -- reading
 
@@ -141,7 +146,7 @@ class Keeper:
         self._epoch = self.context.index.epoch
         if stored is not None:
             self._state = states.from_row(stored.row, stored.messages)
-            if self.files.recall(self._state.snapshot):
+            if self.files.recall(self._state.snapshot, self._state.fingerprint):
                 return
         self._begin()
 
@@ -240,6 +245,7 @@ class Keeper:
         self,
         *,
         changed: Sequence[Message] = (),
+        moved: Mapping[int, str] | None = None,
         gone: Iterable[int] = (),
         added: Sequence[Message] = (),
         keywords_known: tuple[str, ...] | None = None,
@@ -251,6 +257,8 @@ class Keeper:
         """Make the new snapshot, write it to the index, publish it. Under the lock, after the files were changed."""
         state, old = self.state, self.state.snapshot
         gone = list(gone)
+        if moved:
+            changed = [*changed, *states.moved(old.messages, moved)]
         words = old.keywords if keywords_known is None else keywords_known
         highest = old.highestmodseq if modseq is None else modseq
         messages = states.replaced(old.messages, {int(m.uid): m for m in changed}, gone, added)

@@ -7,7 +7,7 @@ unlocks; what must be durable is synced after the lock is given back and before 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -154,7 +154,7 @@ class Mailbox(Reader):
         done = self.files.reflag(pending, table, modseq)
         if done.changed or table != snapshot.keywords:
             moved = modseq if done.changed else None
-            snapshot = self.keeper.commit(changed=done.changed, keywords_known=table, modseq=moved)
+            snapshot = self.keeper.commit(changed=done.changed, moved=done.moved, keywords_known=table, modseq=moved)
         return snapshot, done.missed
 
     def _spell(self, op: FlagOp, keywords: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -187,18 +187,18 @@ class Mailbox(Reader):
             gone = [m for m in doomed if m.uid not in done.missed]
             if gone:
                 removed += [m.uid for m in gone]
-                snapshot = self._commit_expunge(gone, done.changed)
+                snapshot = self._commit_expunge(gone, done.moved)
             if not done.missed:
                 return snapshot, removed
             snapshot = self.keeper.load(look=True).snapshot  # another program renamed or removed these meanwhile
             uids = done.missed
         raise StoreError(Kind.TEMPORARY, "another program changes the same messages")
 
-    def _commit_expunge(self, gone: Sequence[Message], moved: Sequence[Message]) -> Snapshot:
+    def _commit_expunge(self, gone: Sequence[Message], moved: Mapping[int, str]) -> Snapshot:
         modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
         uids = [m.uid for m in gone]
         self._facts.forget(uids)
-        snapshot = self.keeper.commit(changed=moved, gone=uids, modseq=modseq)
+        snapshot = self.keeper.commit(moved=moved, gone=uids, modseq=modseq)
         self._context.quota.add(-sum(m.size for m in gone), -len(gone))
         self.keeper.trim()
         return snapshot
@@ -220,7 +220,7 @@ class Mailbox(Reader):
                 return first, snapshot
             for _ in range(_TRIES):
                 done = self.files.claim(fresh)
-                claimed = self.keeper.commit(changed=done.changed, first_recent=snapshot.uidnext)
+                claimed = self.keeper.commit(changed=done.changed, moved=done.moved, first_recent=snapshot.uidnext)
                 if not done.missed:
                     break
                 snapshot = self.keeper.load(look=True).snapshot  # another program was quicker, and more may have come
@@ -241,13 +241,17 @@ class Mailbox(Reader):
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
     def move(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
-        """Move messages: each is at every moment in exactly one of the mailboxes (RFC 6851 section 3.3)."""
+        """Move messages (RFC 6851 section 3.3).
+
+        Between Maildirs each is at every moment in exactly one of the mailboxes; elsewhere it may, for a moment, be in
+        both: never in none.
+        """
         with os_errors(), _locked_together(self, target):
             messages, (snapshot, added) = self._transfer(list(uids), target, keep=False)
             if messages:
-                modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
-                self.keeper.commit(gone=[m.uid for m in messages], modseq=modseq)
-                self.keeper.trim()
+                if not self._hands_over(target):
+                    target.files.sync(added, listed=True)  # before they are removed here
+                self._gone_elsewhere(messages, target)
             if target is self:
                 snapshot = self.keeper.state.snapshot
         target._sync_added(added)
@@ -256,6 +260,18 @@ class Mailbox(Reader):
         with os_errors():
             self.files.sync(messages, listed=False)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
+
+    def _gone_elsewhere(self, messages: Sequence[Message], target: Mailbox) -> None:
+        moved = None
+        if not self._hands_over(target):
+            moved = self.files.remove(messages).moved
+        modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
+        self.keeper.commit(moved=moved, gone=[m.uid for m in messages], modseq=modseq)
+        self.keeper.trim()
+
+    def _hands_over(self, target: Mailbox) -> bool:
+        """Whether what is placed there is no more here."""
+        return self.files.moves_away and target.files.moves_away
 
     def _transfer(
         self, uids: list[int], target: Mailbox, *, keep: bool, every: bool = False
@@ -268,11 +284,18 @@ class Mailbox(Reader):
             target.keeper.load()
             if keep:
                 target._context.quota.check(sum(m.size for m in messages), len(messages))
+            sources: list[Source] = []
             try:
-                return messages, target._add([self.files.source(m) for m in messages], keep=keep)
+                sources += (self.files.source(m) for m in messages)
+                stay = keep or not self._hands_over(target)
+                loose = any(s.loose for s in sources)
+                return messages, target._add(sources, keep=stay and not loose)
             except FileNotFoundError:
                 if look:
                     raise
+            finally:
+                for source in sources:
+                    source.let_go()
         raise AssertionError
 
 

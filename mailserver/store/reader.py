@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mailserver.store import facts
 from mailserver.store import state as states
 from mailserver.store.changes import Subscription, Wake
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
@@ -87,7 +87,7 @@ class Reader:
             self._facts = Facts(self._context.index, self.keeper.directory)
         return self._facts
 
-    def open(self, message: Message) -> MessageFile:
+    def open(self, message: Message) -> Content:
         """Open its octets; StoreError EXPUNGED when it is gone."""
         with os_errors():
             try:
@@ -95,7 +95,7 @@ class Reader:
             except FileNotFoundError:
                 return self._open_elsewhere(message)
 
-    def _open_elsewhere(self, message: Message) -> MessageFile:
+    def _open_elsewhere(self, message: Message) -> Content:
         for _ in range(3):  # another session or program renamed it: find its new name
             with self._locked():
                 messages = self.keeper.load(look=True).snapshot.messages

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from dataclasses import dataclass
 
+from mailserver.store.content import MessageFile
 from mailserver.store.formats.maildir.incoming import Incoming
 
 
@@ -29,6 +32,22 @@ class Source:
     date: int
     size: int
     vsize: int
+    loose: bool = False  # nobody's but ours: it goes when it has been placed, or could not be
+
+    def open(self) -> MessageFile:
+        """Its octets."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return MessageFile(fd, self.vsize)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def let_go(self) -> None:
+        """It was placed, or could not be."""
+        if self.loose:
+            with contextlib.suppress(OSError):  # it was placed, and is no more; or it is swept away one day
+                os.unlink(self.path)
 
     @classmethod
     def of(cls, item: Append) -> Source:

@@ -108,6 +108,14 @@ def replaced(
     return result
 
 
+def moved(messages: Sequence[Message], places: Mapping[int, str]) -> list[Message]:
+    """Messages that stand elsewhere now, and are otherwise what they were."""
+    return [
+        Message(m.uid, places[m.uid], m.flags, m.keywords, m.modseq, m.internaldate, m.size, m.vsize, m.savedate)
+        for m in select(messages, places)
+    ]
+
+
 def merged(ours: Sequence[Message], theirs: Sequence[Message]) -> list[Message]:
     """All messages of both; of one that both have the word with the higher MODSEQ, ours when they say the same."""
     known = {m.uid: m for m in ours}

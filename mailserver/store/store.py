@@ -32,13 +32,16 @@ class Store:
         *,
         index_path: str = "",
         durability: str = "strict",
+        format: str = "maildir",
         layout: str = "maildir++",
+        mbox_inbox: str = "",
         limits: Callable[[str], Limits] | None = None,
     ) -> None:
         """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
 
         ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
-        ``relaxed`` (no fsync). ``layout``: ``maildir++``, or ``fs`` for nested directories.
+        ``relaxed`` (no fsync). ``format``: ``maildir`` or ``mbox`` for new mailboxes;
+        ``layout``: ``maildir++``, or ``fs`` for nested directories; ``mbox_inbox``: where INBOX is when it is an mbox.
         ``limits`` says what a user may hold.
         """
         has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
@@ -46,6 +49,8 @@ class Store:
         self._index_path = index_path
         self._sync = durability == "strict"
         self._layout = layout
+        self._mbox = format == "mbox"
+        self._mbox_inbox = mbox_inbox
         self._limits = limits or (lambda user: Limits())
         self._shared = Shared(Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache())
         self._guard = threading.Lock()
@@ -61,8 +66,11 @@ class Store:
                 raise StoreError(Kind.BAD_NAME, "this cannot be a user's name")
         if _BAD_USER.search(domain or "none"):
             raise StoreError(Kind.BAD_NAME, "this cannot be a user's name")
-        path = self._template.replace("{user}", user).replace("{local}", local).replace("{domain}", domain)
-        return os.path.abspath(path)
+        return os.path.abspath(self._fill(self._template, user))
+
+    def _fill(self, template: str, user: str) -> str:
+        local, _, domain = user.partition("@")
+        return template.replace("{user}", user).replace("{local}", local).replace("{domain}", domain)
 
     def account(self, user: str) -> Account:
         """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
@@ -95,7 +103,7 @@ class Store:
             root,
             index,
             self._shared,
-            tree=Tree(root, self._layout, sync=self._sync),
+            tree=Tree(root, self._layout, mbox=self._mbox, inbox=self._fill(self._mbox_inbox, user), sync=self._sync),
             sync=self._sync,
             limits=self._limits(user),
         )

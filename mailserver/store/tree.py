@@ -103,6 +103,14 @@ class Tree:
             MaildirFolder(path, sync=self._sync).make(top=name == names.INBOX)
         self._seen = self._inbox_path = None
 
+    def restore(self, name: str) -> bool:
+        """INBOX is always there, though many programs remove an mbox that they have emptied; whether it is back."""
+        if name != names.INBOX or not self._mbox or not os.path.isdir(os.path.dirname(self.path(name))):
+            return False
+        with contextlib.suppress(FileExistsError):
+            self.make(name)
+        return True
+
     def remove(self, name: str, grave: str) -> None:
         """Move a mailbox to where nobody sees it; its children stay."""
         path = self.path(name)

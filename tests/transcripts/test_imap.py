@@ -61,8 +61,9 @@ def prepare(store: Store, transcript: Transcript) -> str:
     return user
 
 
+@pytest.mark.parametrize("mailbox_format", ["maildir", "mbox"])
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
-def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+def test_transcript(path: Path, mailbox_format: str, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     transcript = load(path)
     tls = {"certificate": str(certificate[0]), "private_key": str(certificate[1])}
     config = ImapConfig(
@@ -70,6 +71,7 @@ def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) 
         port=0,
         ssl_port=-1,
         mailbox_path=str(tmp_path / "mail"),
+        mailbox_format=mailbox_format,
         users=USERS,
         max_message_size=int(transcript.settings.get("limit", ["100000"])[0]),
         **(tls if "tls" in transcript.settings else {}),

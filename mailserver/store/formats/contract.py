@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from mailserver.store.content import MessageFile
+from mailserver.store.content import Content
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq
@@ -26,17 +26,18 @@ class Fingerprint:
     times: tuple[int, ...]  # ns: a change of somebody else may hide behind one as young as our last look
     others: tuple[Any, ...] = ()  # numbers, or lists of numbers
     inode: int = field(default=0, compare=False)  # another one is another mailbox of the same name
+    notes: tuple[Any, ...] = field(default=(), compare=False)  # what the format wants to find again when it is the same
 
     def dump(self) -> str:
         """As text for the index."""
-        return json.dumps([self.times, self.others])
+        return json.dumps([self.times, self.others, self.notes])
 
     @classmethod
     def undump(cls, text: str) -> Fingerprint | None:
         """The reverse; None for what cannot be read, which merely means that the files are looked at."""
         try:
-            times, others = json.loads(text)
-            return cls(tuple(times), tuple(tuple(o) if isinstance(o, list) else o for o in others))
+            times, others, notes = json.loads(text)
+            return cls(tuple(times), tuple(tuple(o) if isinstance(o, list) else o for o in others), notes=tuple(notes))
         except (ValueError, TypeError):
             return None
 
@@ -59,7 +60,8 @@ class Found:
 class Rewritten:
     """What became of messages that the format was told to change."""
 
-    changed: list[Message] = field(default_factory=list)  # with their new place; also others that had to move for them
+    changed: list[Message] = field(default_factory=list)
+    moved: dict[int, str] = field(default_factory=dict)  # UID -> where it stands now: others that moved for them
     missed: list[int] = field(default_factory=list)  # UIDs not found where we knew them: another program was there
 
 
@@ -75,7 +77,9 @@ class Wanted:
 class Files(Protocol):
     """The files of one mailbox. OSErrors are passed on."""
 
+    format: str  # as the setting has it
     path: str
+    moves_away: bool  # ``place`` in another mailbox of this format takes messages out of this one
     lock_path: str  # of the lock that our own processes take
     watched: tuple[str, ...]  # directories and files in which other programs' changes show
 
@@ -95,7 +99,7 @@ class Files(Protocol):
     def object_id(self) -> str:
         """A name that outlives renaming."""
 
-    def recall(self, snapshot: Snapshot) -> bool:
+    def recall(self, snapshot: Snapshot, fingerprint: Fingerprint | None) -> bool:
         """Begin with what the index remembers; False when the files contradict it, or say that it is another one."""
 
     def begin(self) -> Snapshot:
@@ -134,7 +138,7 @@ class Files(Protocol):
         """Those that no session was shown yet, as far as the files tell."""
 
     def remove(self, messages: Sequence[Message]) -> Rewritten:
-        """Remove messages; ``changed`` are others that moved."""
+        """Remove messages."""
 
     def sync(self, messages: Sequence[Message], *, listed: bool) -> None:
         """Make placed (``listed``) or removed messages durable. Called after the lock was given back."""
@@ -144,14 +148,14 @@ class Files(Protocol):
     def receive(self) -> Incoming:
         """Begin to write a message that shall come into this mailbox."""
 
-    def open(self, message: Message) -> MessageFile:
+    def open(self, message: Message) -> Content:
         """Open its octets; FileNotFoundError when it is not where we know it."""
 
     def read_many(self, messages: Sequence[Message]) -> list[bytes | None]:
         """All octets of several, None where ``open`` must be asked."""
 
     def source(self, message: Message) -> Source:
-        """The message as something that can be placed in another mailbox of this format."""
+        """The message as something that can be placed in another mailbox."""
 
     def listed_fields(self, messages: Sequence[Message]) -> list[str]:
         """What dovecot-uidlist says of each beside the UID (``P``: POP3 unique-id, ``O``: POP3 order)."""

@@ -21,9 +21,17 @@ def mail_root(tmp_path: Path) -> Iterator[Path]:
         assert check_account(str(user)) == []
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of the store runs on both formats, but those that look at the files of one."""
+    if "mailbox_format" in metafunc.fixturenames:
+        formats = ["maildir", "mbox"]
+        marked = [name for name in formats if metafunc.definition.get_closest_marker(name) is not None]
+        metafunc.parametrize("mailbox_format", marked or formats)
+
+
 @pytest.fixture
-def store(mail_root: Path) -> Iterator[Store]:
-    with Store(str(mail_root), durability="relaxed") as store:
+def store(mail_root: Path, mailbox_format: str) -> Iterator[Store]:
+    with Store(str(mail_root), durability="relaxed", format=mailbox_format) as store:
         yield store
 
 

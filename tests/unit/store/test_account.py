@@ -141,6 +141,7 @@ def test_index_elsewhere(tmp_path: Path) -> None:
     assert not (tmp_path / "mail/ann/mailserver.sqlite").exists()
 
 
+@pytest.mark.maildir
 def test_a_mailbox_made_anew_by_another_process_is_served_at_once(store: Store, account: Account) -> None:
     account.create("Work")
     put(account.mailbox("Work"))

@@ -50,6 +50,7 @@ def test_append_of_several_is_all_or_none(inbox: Mailbox, monkeypatch: pytest.Mo
     assert put(inbox) == 1
 
 
+@pytest.mark.maildir
 def test_flags_and_keywords_live_in_the_file_name(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox, flags=Flag.SEEN, keywords=("$Junk",))
     inbox.store_flags([1], FlagOp.ADD, Flag.FLAGGED | Flag.DRAFT, ["Work"])
@@ -144,6 +145,7 @@ def test_damaged_index_is_rebuilt(inbox: Mailbox, store: Store, mail_root: Path,
         assert put(inbox) == 2
 
 
+@pytest.mark.maildir
 def test_foreign_delivery_rename_and_removal(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     (mail_root / "alice/new/1.foreign").write_bytes(b"A: b\n\nlines\nof lf\n")
@@ -161,6 +163,7 @@ def test_foreign_delivery_rename_and_removal(inbox: Mailbox, mail_root: Path) ->
     assert put(inbox) == 3
 
 
+@pytest.mark.maildir
 def test_a_lost_file_that_returns_is_a_new_message(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     put(inbox)
@@ -171,6 +174,7 @@ def test_a_lost_file_that_returns_is_a_new_message(inbox: Mailbox, mail_root: Pa
     assert [m.uid for m in inbox.rescan().messages] == [2, 3]
 
 
+@pytest.mark.maildir
 def test_reading_a_message_that_another_program_renamed(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     message = inbox.snapshot().messages[0]
@@ -210,6 +214,7 @@ def test_copy_and_move_within_one_mailbox(inbox: Mailbox) -> None:
     assert [m.uid for m in inbox.snapshot().messages] == [2, 3]
 
 
+@pytest.mark.maildir
 def test_recent_is_claimed_once(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     first, snapshot = inbox.claim_recent()
@@ -220,6 +225,7 @@ def test_recent_is_claimed_once(inbox: Mailbox, mail_root: Path) -> None:
     assert inbox.claim_recent()[0] == 2
 
 
+@pytest.mark.maildir
 def test_many_keywords_beyond_the_letters(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     words = [f"k{i}" for i in range(40)]
@@ -230,6 +236,7 @@ def test_many_keywords_beyond_the_letters(inbox: Mailbox, mail_root: Path) -> No
     assert len((mail_root / "alice/dovecot-keywords").read_text().splitlines()) == 26
 
 
+@pytest.mark.maildir
 def test_a_keyword_table_changed_by_another_program(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     name = inbox.snapshot().messages[0].file[4:]
@@ -251,6 +258,7 @@ def test_two_stores_see_each_other_at_once(inbox: Mailbox, mail_root: Path) -> N
         assert [m.uid for m in inbox.snapshot().messages] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
 
 
+@pytest.mark.maildir
 def test_unchanged_messages_stay_the_same_objects(inbox: Mailbox, mail_root: Path) -> None:
     for _ in range(3):
         put(inbox)
@@ -261,6 +269,7 @@ def test_unchanged_messages_stay_the_same_objects(inbox: Mailbox, mail_root: Pat
     assert [a is b for a, b in zip(before, after, strict=True)] == [True, False, True]
 
 
+@pytest.mark.maildir
 def test_subscribers_hear_of_changes_by_thread_process_and_file(inbox: Mailbox, mail_root: Path) -> None:
     woken = threading.Event()
     with inbox.subscribe_changes(woken.set):
@@ -301,6 +310,7 @@ def test_uidlist_of_dovecot_is_taken_as_it_is(mail_root: Path) -> None:
     (root / "mailserver.sqlite").unlink()
 
 
+@pytest.mark.maildir
 def test_uidlist_restored_from_the_index(inbox: Mailbox, store: Store, mail_root: Path) -> None:
     put(inbox)
     put(inbox)
@@ -313,6 +323,7 @@ def test_uidlist_restored_from_the_index(inbox: Mailbox, store: Store, mail_root
         assert [m.uid for m in after.messages] == [1, 2]
 
 
+@pytest.mark.maildir
 def test_corrupt_uidlist_is_put_aside(inbox: Mailbox, store: Store, mail_root: Path) -> None:
     put(inbox)
     store.close()
@@ -322,6 +333,7 @@ def test_corrupt_uidlist_is_put_aside(inbox: Mailbox, store: Store, mail_root: P
     assert list((mail_root / "alice").glob("dovecot-uidlist.corrupt-*"))
 
 
+@pytest.mark.maildir
 def test_uidlist_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:
     received = []
     for _ in range(250):
@@ -334,6 +346,7 @@ def test_uidlist_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:
     assert put(inbox) == 251
 
 
+@pytest.mark.maildir
 def test_link_delivers_one_file_to_many(store: Store, mail_root: Path) -> None:
     users = ["u1", "u2", "u3"]
     inboxes = [store.account(user).inbox for user in users]

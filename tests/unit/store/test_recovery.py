@@ -100,6 +100,7 @@ def test_copy_of_every_message_or_none(inbox: Mailbox, account: Account) -> None
     assert account.mailbox("Trash").rescan().messages == []
 
 
+@pytest.mark.maildir
 def test_another_folder_of_the_same_name(inbox: Mailbox, account: Account, mail_root: Path) -> None:
     """Whoever had the mailbox open before another process replaced it does not go on with the new one."""
     account.create("Work")
@@ -118,6 +119,7 @@ def test_another_folder_of_the_same_name(inbox: Mailbox, account: Account, mail_
         assert theirs.mailbox("Old").snapshot().uidvalidity != validity
 
 
+@pytest.mark.maildir
 def test_a_foreign_delivery_hidden_by_our_own(inbox: Mailbox, mail_root: Path) -> None:
     """It bears no later time than our change; a look after things came to rest finds it."""
     put(inbox)
@@ -134,6 +136,7 @@ def test_a_foreign_delivery_hidden_by_our_own(inbox: Mailbox, mail_root: Path) -
         time.sleep(0.02)
 
 
+@pytest.mark.maildir
 def test_abandoned_files_are_swept(inbox: Mailbox, account: Account, mail_root: Path) -> None:
     account.create("Work")
     old, young = mail_root / "alice/.Work/tmp/old", mail_root / "alice/tmp/young"

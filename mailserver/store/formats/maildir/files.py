@@ -30,6 +30,9 @@ _BATCH = 100  # file operations at a time: coarse enough to be quick, short enou
 class MaildirFiles:
     """``listing`` has the UIDs; see `mailserver.store.formats.contract.Files` for the methods."""
 
+    format = "maildir"
+    moves_away = True
+
     def __init__(self, folder: MaildirFolder, listing: Listing) -> None:
         self.folder = folder
         self.path = folder.path
@@ -59,7 +62,7 @@ class MaildirFiles:
         """The GUID in the header of the list."""
         return self._listing.known.guid
 
-    def recall(self, snapshot: Snapshot) -> bool:
+    def recall(self, snapshot: Snapshot, fingerprint: Fingerprint | None) -> bool:
         """Begin with what the index remembers; the list, if it is missing, is restored from it."""
         return self._listing.recall(snapshot)
 

@@ -81,7 +81,7 @@ def read(header: bytes) -> Books:
             if letter in letters:
                 flags |= flag
     keywords = frozenset(word.decode("utf-8", "replace") for word in words.split())
-    recent = b"O" not in status and not flags & Flag.SEEN
+    recent = b"O" not in status
     by_mutt = length is not None and _COUNTED_BY_MUTT.search(header) is not None
     return Books(base, pseudo, uid, behind, Marks(flags, keywords, recent), length, by_mutt)
 

@@ -10,6 +10,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
+from typing import Self
 
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.mbox import fromline, headers, quoting
@@ -79,7 +80,7 @@ class MboxMessage:
         if fd >= 0:
             os.close(fd)
 
-    def __enter__(self) -> MboxMessage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
