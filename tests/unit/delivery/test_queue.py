@@ -192,7 +192,7 @@ def test_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slow_servers_delay_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten destinations that do not answer, with more mail than they may have connections; an eleventh that does."""
     slow = [f"s{number}.example" for number in range(10)]
-    records = dict.fromkeys([(name, "A") for name in [*slow, "far.example"]], ["127.0.0.1"])
+    records = {(name, "A"): ["127.0.0.1"] for name in [*slow, "far.example"]}
     answer = threading.Event()
 
     def stuck(line: str) -> None:
