@@ -27,7 +27,7 @@ class NameRules:
 
     def canonical(self, name: str) -> str:
         """Return the one spelling of ``name``; raises `BadName`."""
-        name = unicodedata.normalize("NFC", name)
+        name = unicodedata.normalize("NFKC", name)  # as SASLprep does: RFC 4013 section 2.2
         if self.lowercase:
             name = name.lower()
         if self.default_domain and "@" not in name:

@@ -20,6 +20,7 @@ from functools import cached_property
 
 from mailserver.auth import passwords
 from mailserver.auth.names import BadName, NameRules
+from mailserver.auth.saslprep import spellings
 from mailserver.auth.secret import Secret
 from mailserver.auth.throttle import Throttle
 from mailserver.auth.users import UserRecord, UserSource, UsersUnavailable
@@ -146,7 +147,7 @@ class Authenticator:
         name = self._begin(user, origin)
         record = self._lookup(name) if name else None
         begin = time.monotonic()
-        right = self._verify(record, password.reveal(), name, origin)
+        right = any(self._verify(record, octets, name, origin) for octets in spellings(password.reveal()))
         metrics.AUTH_SECONDS.observe(time.monotonic() - begin)
         return self._conclude(right, record, user, password.reveal(), origin, mechanism)
 
@@ -159,9 +160,13 @@ class Authenticator:
         record = self._lookup(name) if name else None
         usable = record is not None and _may_come_from(record, origin.address)
         clear = passwords.cleartext_of(record.password_field) if record is not None and usable else None
-        found = hashlib.md5(challenge.encode() + (clear or secrets.token_bytes(8)), usedforsecurity=False).hexdigest()
-        same = hmac.compare_digest(found.encode(), digest.lower().encode("utf-8", "replace"))
-        right = same and bool(clear)
+        given = digest.lower().encode("utf-8", "replace")
+        same = [
+            hmac.compare_digest(_apop_digest(challenge, octets), given)
+            # RFC 6856 section 2.2: SASLprep of a stored string; a client that knows nothing of it takes the octets
+            for octets in spellings(clear or secrets.token_bytes(8), stored=True)
+        ]
+        right = any(same) and bool(clear)
         return self._conclude(right, record, user, digest.encode("utf-8", "replace"), origin, "APOP")
 
     def _begin(self, user: str, origin: Origin) -> str:
@@ -228,6 +233,10 @@ class Authenticator:
         self._throttle.failed(origin.address, name, proof, origin.loopback)
         self._log.warning("auth-failed", origin, user=user, method=mechanism, tls=origin.tls, service=origin.protocol)
         raise AuthFailed
+
+
+def _apop_digest(challenge: str, password: bytes) -> bytes:
+    return hashlib.md5(challenge.encode() + password, usedforsecurity=False).hexdigest().encode()
 
 
 def _may_come_from(record: UserRecord, address: str) -> bool:

@@ -56,6 +56,9 @@ class UserSource(Protocol):
     def first(self) -> str | None:
         """Return the name of the first user: who gets postmaster's mail. Raises `UsersUnavailable`."""
 
+    def names(self) -> list[str]:
+        """Return the canonical names of all users. Raises `UsersUnavailable`."""
+
 
 def parse_line(line: str) -> UserRecord | None:
     """Read one line; None for comments, empty lines and what has no name."""
@@ -104,6 +107,10 @@ class StaticUsers:
         """Return the name of the first user."""
         return next(iter(self._records), None)
 
+    def names(self) -> list[str]:
+        """Return the canonical names of all users."""
+        return list(self._records)
+
 
 class UserFile:
     """The file of users. May be used by several threads."""
@@ -129,6 +136,10 @@ class UserFile:
     def first(self) -> str | None:
         """Return the name of the first user in the file. Raises `UsersUnavailable`."""
         return next(iter(self._current()), None)
+
+    def names(self) -> list[str]:
+        """Return the canonical names of all users. Raises `UsersUnavailable`."""
+        return list(self._current())
 
     def all(self) -> list[UserRecord]:
         """Return all users, sorted by name. Raises `UsersUnavailable`."""

@@ -102,6 +102,31 @@ class Pop3Config(Listener):
     )
     max_message_size: int = setting(_MB50, "Larger messages are listed but not sent.", low=1024, high=2**40)
     delete_on_quit: bool = setting(True, "Remove at QUIT what was deleted; false keeps all mail on the server.")
+    pop3_delete_type: str = setting(
+        "expunge",
+        '"expunge": QUIT removes what was deleted. "flag": it gets \\Deleted, and POP3 does not show it any more.',
+        choices=("expunge", "flag"),
+    )
+    uidl_format: str = setting(
+        "dovecot",
+        "Form of new unique-ids, those of other servers are kept; another one makes clients download all mail again.",
+        choices=("dovecot", "cyrus", "courier", "uidvalidity-uid", "filename"),
+    )
+    login_delay_seconds: int = setting(
+        0,
+        "A user may log in again so long after the last login (RFC 2449 section 6.5); 0 = at once.",
+        low=0,
+        high=86400,
+    )
+    expire_days: int = setting(
+        0, "Mail is removed from every INBOX when it has been there so long; EXPIRE announces it. 0 = never.", low=0
+    )
+    utf8_headers: str = setting(
+        "as-is",
+        'Mail with UTF-8 in its header, for clients that did not say UTF8: as it is; "surrogate": its header in ASCII,'
+        ' for which every header is read once; "refuse".',
+        choices=("as-is", "surrogate", "refuse"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -233,6 +233,11 @@ class Connection:
             held += 1  # how many is not known before they are inflated
         return held if self._secure is None else held + self._secure.pending()
 
+    @property
+    def has_line(self) -> bool:
+        """Whether `read_line` would return without receiving."""
+        return self._data.find(b"\n", self._at) >= 0
+
     def _receive(self) -> bytes:
         return self._receive_raw() if self._deflate is None else self._receive_inflated(self._deflate)
 

@@ -273,6 +273,7 @@ IMAP_SEARCH = Histogram("mailserver_imap_search_seconds", "Time to answer a SEAR
 IMAP_IDLE = Gauge("mailserver_imap_idle_connections", "Sessions in IDLE now")
 POP3_RETRIEVED = Counter("mailserver_pop3_messages_retrieved_total", "Messages downloaded by RETR")
 POP3_DELETED = Counter("mailserver_pop3_messages_deleted_total", "Messages deleted at QUIT")
+POP3_EXPIRED = Counter("mailserver_pop3_messages_expired_total", "Messages removed because they were too old")
 SMTP_ACCEPTED = Counter("mailserver_smtp_messages_accepted_total", "Messages accepted", "protocol")
 SMTP_OCTETS = Counter("mailserver_smtp_octets_total", "Octets of accepted messages", "protocol")
 SMTP_REFUSED = Counter("mailserver_smtp_recipients_refused_total", "Recipients refused", "protocol", "reason")

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mailserver.auth.service import Authenticator
 from mailserver.net.tls import TlsKeeper
 from mailserver.store.store import Store
 
-_REMEMBERED = 10000  # users whose last login is kept for LOGIN-DELAY
-
 
 @dataclass(frozen=True, slots=True)
 class Pop3Options:
-    """What may be set. Times in seconds."""
+    """What may be set; the settings of [pop3] say more. Times in seconds, sizes in octets."""
 
     timeout: float = 600.0  # RFC 1939 section 3: "such a timer MUST be of at least 10 minutes' duration"
+    max_message_size: int = 50 << 20
     delete_on_quit: bool = True  # False: DELE is answered, and nothing is ever removed
+    delete_type: str = "expunge"  # or "flag"
+    uidl_format: str = "dovecot"
     apop: bool = True
     login_delay: int = 0  # 0: no LOGIN-DELAY
+    expire_days: int = 0  # 0: EXPIRE NEVER
     max_bad_commands: int = 10  # in a row; more is no mail client
     max_failed_logins: int = 5
-    strict_utf8: bool = False  # refuse messages with UTF-8 in the header to clients that did not say UTF8
-
-
-class LoginDelay:
-    """Who logged in when.  RFC 2449 section 6.5. Counts in one process only."""
-
-    def __init__(self, seconds: int) -> None:
-        self.seconds = seconds
-        self._lock = threading.Lock()
-        self._last: OrderedDict[str, float] = OrderedDict()
-
-    def too_soon(self, user: str) -> bool:
-        """Say whether ``user`` must still wait; if not, this login counts."""
-        if not self.seconds:
-            return False
-        now = time.monotonic()
-        with self._lock:
-            last = self._last.get(user)
-            if last is not None and now - last < self.seconds:
-                return True
-            self._last[user] = now
-            self._last.move_to_end(user)
-            if len(self._last) > _REMEMBERED:
-                self._last.popitem(last=False)
-        return False
+    utf8_headers: str = "as-is"  # to clients that did not say UTF8; or "refuse", "surrogate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +35,3 @@ class Pop3Context:
     auth: Authenticator
     tls: TlsKeeper | None = None
     options: Pop3Options = Pop3Options()
-    delay: LoginDelay = field(default_factory=lambda: LoginDelay(0))

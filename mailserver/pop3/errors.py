@@ -7,6 +7,7 @@ RFC 6856 section 5 ([UTF8]).
 from __future__ import annotations
 
 from mailserver.auth.sasl import SaslSyntax
+from mailserver.auth.saslprep import Prohibited
 from mailserver.auth.service import AuthFailed, AuthUnavailable
 from mailserver.store.errors import Kind, StoreError
 
@@ -49,6 +50,8 @@ def line_for(error: Exception) -> bytes | None:
             return error_line(error.code, str(error))
         case BadCommand():
             return error_line("", str(error))
+        case Prohibited():
+            return error_line("AUTH", f"This cannot be a name or password: {error}")
         case AuthFailed():
             return error_line("AUTH", str(error))
         case AuthUnavailable():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailserver.auth import sasl
+from mailserver.auth import sasl, saslprep
 from mailserver.auth.secret import Secret
 from mailserver.auth.service import Identity
 from mailserver.pop3 import parse
@@ -42,8 +42,15 @@ def _require_privacy(session: Session) -> None:
 def user(session: Session, name: str) -> None:
     """Take a name; the password follows."""
     _require_privacy(session)
-    session.user = name
+    session.user = _prepared(name)
     session.ok("User accepted")
+
+
+# RFC 6856 section 2.2: the server "MUST reject UTF-8 usernames or passwords that contain a UTF-8 character listed in
+# Section 2.3 of SASLprep". A name is prepared on both sides of its "@" for itself: names in Hebrew or Arabic have
+# Latin domains, and SASLprep knows no text of two directions.
+def _prepared(name: str) -> str:
+    return "@".join(map(saslprep.prepare, name.split("@")))
 
 
 # RFC 1939 section 7: PASS string; "may only be given in the AUTHORIZATION state immediately after a successful USER"
@@ -53,6 +60,7 @@ def password(session: Session, octets: bytes) -> None:
     name, session.user = session.user, None
     if name is None:
         raise Refused("USER comes first")
+    saslprep.prepare(octets.decode())  # to refuse it; whoever compares it prepares it
     with session.counting_failures():
         identity = session.context.auth.login(name, Secret(octets), session.origin, "USER")
     open_maildrop(session, identity)
@@ -64,7 +72,7 @@ def apop(session: Session, wanted: parse.Apop) -> None:
     if session.challenge is None:
         raise Refused("APOP is not available")
     with session.counting_failures():
-        identity = session.context.auth.apop(wanted.user, wanted.digest, session.challenge, session.origin)
+        identity = session.context.auth.apop(_prepared(wanted.user), wanted.digest, session.challenge, session.origin)
     open_maildrop(session, identity)
 
 
@@ -73,7 +81,7 @@ def authenticate(session: Session, wanted: parse.Auth | None) -> None:
     """Run a SASL exchange and open the maildrop; without argument, list the mechanisms."""
     if wanted is None:
         lines = "".join([f"{name}\r\n" for name in session.mechanisms])
-        session.conn.send(f"+OK Mechanisms follow\r\n{lines}.\r\n".encode())
+        session.say(f"+OK Mechanisms follow\r\n{lines}.\r\n".encode())
         return
     if wanted.mechanism in sasl.MECHANISMS and wanted.mechanism not in session.mechanisms:
         _require_privacy(session)
@@ -92,7 +100,7 @@ def _exchange(session: Session, wanted: parse.Auth) -> Identity:
         answer = mechanism.step(response)
         if isinstance(answer, Identity):
             return answer
-        session.conn.send(b"+ " + sasl.encode(answer) + b"\r\n")
+        session.say(b"+ " + sasl.encode(answer) + b"\r\n")
         line = session.read_response(MAX_RESPONSE)
         if line == b"*":
             raise Refused("Authentication cancelled")
@@ -102,10 +110,7 @@ def _exchange(session: Session, wanted: parse.Auth) -> Identity:
 def open_maildrop(session: Session, identity: Identity) -> None:
     """Go to the TRANSACTION state, or stay with StoreError (IN_USE) or Refused."""
     context = session.context
-    maildrop = Maildrop(context.store.account(identity.user))
-    if context.delay.too_soon(identity.user):
-        maildrop.close()
-        raise Refused("Minimum time between logins not elapsed", "LOGIN-DELAY")
+    maildrop = Maildrop(context.store.account(identity.user), context.options, utf8=session.utf8)
     session.enter(identity.user, maildrop)
     session.ok("Mailbox locked and ready")
 
@@ -121,5 +126,6 @@ def start_tls(session: Session, _: None) -> None:
     if session.utf8:  # RFC 6856 section 2.1: "servers MAY [...] enforce this by rejecting with an -ERR"
         raise Refused("STLS must come before UTF8")
     session.ok("Begin TLS negotiation")
+    session.flush()
     conn.start_tls(tls.context)
     session.user = None

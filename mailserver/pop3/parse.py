@@ -85,7 +85,7 @@ def user(argument: bytes) -> str:
 # as part of the password, instead of as argument separators."
 def password(argument: bytes) -> bytes:
     """A password, to the end of the line."""
-    if not argument:
+    if not _text(argument, "The password"):
         raise BadCommand("Expected a password")
     return argument
 

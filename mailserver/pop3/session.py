@@ -19,6 +19,7 @@ from mailserver.pop3.login import MAX_RESPONSE
 from mailserver.pop3.maildrop import Maildrop
 from mailserver.pop3.table import TABLE, CommandSpec, State, Trait
 
+_TOGETHER = 1 << 18  # octets of answers that are kept for one send
 MAX_LINE = 255  # RFC 2449 section 4: octets of a command, the terminating CRLF included
 
 _log = logging.get("pop3")
@@ -33,13 +34,15 @@ class Session:
         self.conn = conn
         self.context = context
         self.state = State.AUTHORIZATION
-        self.user: str | None = None  # given by USER, awaiting PASS
+        self.user: str | None = None  # given by USER, awaiting PASS; then who logged in
         self.utf8 = False
         self.done = False
         self.challenge = f"<{secrets.token_hex(12)}@{context.hostname}>" if context.options.apop else None
         self._maildrop: Maildrop | None = None
         self._bad = 0
         self._failed = 0
+        self._waiting: list[bytes] = []  # said, not sent yet
+        self._waiting_size = 0
 
     # -- what commands ask
 
@@ -70,13 +73,28 @@ class Session:
         conn = self.conn
         return Origin("pop3", conn.peer[0], conn.id, conn.tls, conn.is_loopback)
 
+    # RFC 2449 section 6.6: the answers to commands that came together go together
+    def say(self, octets: bytes) -> None:
+        """Send, at the latest when the next command has not come yet."""
+        self._waiting.append(octets)
+        self._waiting_size += len(octets)
+        if self._waiting_size > _TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was said."""
+        if self._waiting:
+            parts, self._waiting, self._waiting_size = self._waiting, [], 0
+            self.conn.send_many(parts)
+
     def ok(self, text: str) -> None:
         """Answer +OK."""
-        self.conn.send(f"+OK {text}\r\n".encode())
+        self.say(f"+OK {text}\r\n".encode())
 
     def enter(self, user: str, maildrop: Maildrop) -> None:
         """Go to the TRANSACTION state."""
         self._maildrop = maildrop
+        self.user = user
         self.state = State.TRANSACTION
         self.conn.mark_authenticated()
         _log.info("opened", self.conn, user=user, messages=len(maildrop.items()))
@@ -94,7 +112,7 @@ class Session:
     def read_response(self, limit: int) -> bytes:
         """Read a line of a SASL exchange, without its end."""
         try:
-            return self.conn.read_line(limit).rstrip(b"\r\n")
+            return self._read_line(limit).rstrip(b"\r\n")
         except LineTooLong:
             raise SaslSyntax("response too long") from None
 
@@ -108,6 +126,7 @@ class Session:
             self.ok("POP3 server ready" + (f" {self.challenge}" if self.challenge else ""))
             while not self.done:
                 self._one()
+            self.flush()
         except ShuttingDown:
             self._say_goodbye()
         # RFC 1939 section 3: when the timer expires, the server closes "without removing any messages or sending any
@@ -117,9 +136,11 @@ class Session:
         finally:
             if self._maildrop is not None:
                 self._maildrop.close()
+                _log.info("logout", self.conn, user=self.user, received=self.conn.received, sent=self.conn.sent)
 
     def _say_goodbye(self) -> None:
         with contextlib.suppress(ConnectionLost, TimedOut):
+            self.flush()
             self.conn.send(error_line("SYS/TEMP", "The server is shutting down"))
 
     def _one(self) -> None:
@@ -139,9 +160,14 @@ class Session:
             self._bad = 0
             metrics.COMMANDS.inc(protocol="pop3", command=name, result="ok")
 
+    def _read_line(self, limit: int) -> bytes:
+        if not self.conn.has_line:
+            self.flush()
+        return self.conn.read_line(limit)
+
     def _read(self) -> tuple[str, bytes]:
         try:
-            line = self.conn.read_line(MAX_RESPONSE)
+            line = self._read_line(MAX_RESPONSE)
         except LineTooLong:
             raise BadCommand("The line is too long") from None
         keyword, _, argument = line.rstrip(b"\r\n").partition(b" ")
@@ -170,4 +196,4 @@ class Session:
         if isinstance(error, BadCommand):
             self._bad += 1
             self.done = self.done or self._bad >= self.context.options.max_bad_commands
-        self.conn.send(line)
+        self.say(line)

@@ -72,19 +72,21 @@ TABLE: Mapping[str, CommandSpec] = {
     # RFC 5034 section 4
     "AUTH": CommandSpec(parse.auth, login.authenticate, AUTHORIZATION, Trait.LONG, login.sasl_capability),
     # RFC 6856
-    "UTF8": CommandSpec(parse.nothing, commands.utf8, AUTHORIZATION, capability=_always("UTF8")),
+    "UTF8": CommandSpec(parse.nothing, commands.utf8, AUTHORIZATION, capability=_always("UTF8 USER")),
     "LANG": CommandSpec(parse.language, commands.language, BOTH, capability=_always("LANG")),
 }
 
 # What is announced and is no command: RFC 2449 section 6, RFC 3206 section 4
-PROPERTIES = ("RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER")
+PROPERTIES = ("RESP-CODES", "AUTH-RESP-CODE", "PIPELINING")
 
 
 # RFC 2449 section 5: "Capabilities available in the AUTHORIZATION state MUST be announced in both states."
 def announced(session: Session) -> list[str]:
     """Return the lines of CAPA: those of the table, then those that are no command."""
     lines = [spec.capability(session) for spec in TABLE.values() if spec.capability is not None]
+    options = session.context.options
     lines += PROPERTIES
-    if session.context.delay.seconds:
-        lines.append(f"LOGIN-DELAY {session.context.delay.seconds}")
+    lines.append(f"EXPIRE {options.expire_days or 'NEVER'}")
+    if options.login_delay:
+        lines.append(f"LOGIN-DELAY {options.login_delay}")
     return [line for line in [*lines, f"IMPLEMENTATION {session.implementation}"] if line]

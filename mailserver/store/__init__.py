@@ -6,8 +6,8 @@ On disk
 ``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the
 account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
 Our own are the lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree) and
-``mailserver-pop3.lock`` (a POP3 session), ``mailserver-special-use``, and the index ``mailserver.sqlite`` with SQLite's
-companions.
+``mailserver-pop3.lock`` (a POP3 session, and when the last one began), ``mailserver-special-use``, and the index
+``mailserver.sqlite`` with SQLite's companions.
 
 Which fact lives where
 ----------------------
@@ -18,7 +18,9 @@ octets                          the message file                             a s
                                                                              file's is ignored
 existence, system flags         the file's name                              the name wins (``examine``)
 UID, UIDVALIDITY, POP3 UIDL     ``dovecot-uidlist``                          the list wins over the index; when the
-                                                                             list is gone the index restores it
+and order                                                                    list is gone the index restores its UIDs;
+                                                                             ``courierpop3dsizelist`` is taken into
+                                                                             it when it is new
 keywords                        letters a-z in the name, with                the file wins; the 27th keyword of a
                                 ``dovecot-keywords``                         mailbox and later ones have no letter
                                                                              and live in the index only

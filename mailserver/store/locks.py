@@ -90,6 +90,9 @@ def _wait_for(fd: int) -> None:
             pause = min(pause * 1.5, 0.01)
 
 
+_NOTE = 32  # octets of the note in a maildrop's lock file
+
+
 class MaildropLock:
     """The exclusive lock of a POP3 session, held over many commands; free at once when the process dies.
 
@@ -104,6 +107,18 @@ class MaildropLock:
         except BlockingIOError:
             self.release()
             raise StoreError(Kind.IN_USE, "the maildrop is in use by another session") from None
+
+    def noted(self) -> float:
+        """The number that was noted last, whoever held the lock then; 0 when there is none."""
+        text = os.pread(self._fd, _NOTE, 0)
+        try:
+            return float(text)
+        except ValueError:  # nobody ever noted anything, or a crash came between
+            return 0.0
+
+    def note(self, value: float) -> None:
+        """Keep a number for who takes the lock next. OSError."""
+        os.pwrite(self._fd, f"{value:.6f}".ljust(_NOTE - 1).encode() + b"\n", 0)
 
     def release(self) -> None:
         """Give it back; a second call does nothing."""

@@ -13,12 +13,12 @@ from mailserver.store.context import Context
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.facts import Facts
 from mailserver.store.formats.contract import Files
-from mailserver.store.formats.maildir import uidlist
 from mailserver.store.index.text import TextIndex
 from mailserver.store.keeper import Keeper
 from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.pop import PopMessage
 from mailserver.store.texts import Texts, texts_of
 
 _READ_TOGETHER = 8 << 20  # octets of messages in memory at a time
@@ -195,23 +195,15 @@ class Reader:
         """UIDs expunged with a higher MODSEQ; None when that is not known any more."""
         return self._context.index.expunged_since(self.keeper.directory, modseq)
 
-    def uidls(self) -> list[tuple[Message, str]]:
-        """POP3: messages with their unique-ids in POP3 order, as dovecot-uidlist's ``P`` and ``O`` fields have it."""
-        with self._locked():
-            snapshot = self.keeper.load(look=True).snapshot
-            listed = self.files.listed_fields(snapshot.messages)
-        validity = snapshot.uidvalidity
-        ordered: list[tuple[int, int, Message, str]] = []
-        for m, fields in zip(snapshot.messages, listed, strict=True):
-            uidl, place = f"{m.uid:08x}{validity:08x}", 1 << 62
-            if fields:
-                entry = uidlist.Entry(m.uid, fields)
-                uidl = entry.value("P") or uidl
-                number = entry.value("O") or ""
-                place = int(number) if number.isdigit() else place
-            ordered.append((place, m.uid, m, uidl))
-        ordered.sort(key=lambda item: item[:2])
-        return [(m, uidl) for _, _, m, uidl in ordered]
+    def maildrop(self) -> tuple[Snapshot, list[PopMessage]]:
+        """The mailbox as it is, and its messages in POP3's order with the unique-ids that other servers gave them."""
+        snapshot, pop = self.rescan(), self.files.pop
+        with os_errors():
+            if pop.to_adopt(snapshot.messages):
+                with self._locked():
+                    snapshot = self.keeper.load(look=True).snapshot
+                    pop.adopt(snapshot.uidnext)
+            return snapshot, pop.ordered(snapshot.messages)
 
     # -- news
 

@@ -72,6 +72,10 @@ class Store:
         local, _, domain = user.partition("@")
         return template.replace("{user}", user).replace("{local}", local).replace("{domain}", domain)
 
+    def has_account(self, user: str) -> bool:
+        """Whether the user has mail here already; makes nothing. StoreError BAD_NAME."""
+        return os.path.exists(self.directory(user))
+
     def account(self, user: str) -> Account:
         """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
         with self._guard:

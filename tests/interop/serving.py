@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,16 @@ from mailserver.config.schema import (
 PASSWORD = "pass"
 
 
-def serve(mail: Path, users: Sequence[str] = ("user1", "user2"), certificate: tuple[Path, Path] | None = None) -> App:
-    """An App, not yet started, of IMAP, POP3, SMTP and LMTP on free ports of loopback; TLS ports with a certificate."""
+def serve(
+    mail: Path,
+    users: Sequence[str] = ("user1", "user2"),
+    certificate: tuple[Path, Path] | None = None,
+    pop3: Mapping[str, Any] | None = None,
+) -> App:
+    """An App, not yet started, of IMAP, POP3, SMTP and LMTP on free ports of loopback; TLS ports with a certificate.
+
+    ``pop3``: settings of that section.
+    """
     ports = {"host": "127.0.0.1", "port": 0, "ssl_port": 0 if certificate else -1}
     tls = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1])) if certificate else TlsConfig()
     settings = Settings(
@@ -38,7 +47,7 @@ def serve(mail: Path, users: Sequence[str] = ("user1", "user2"), certificate: tu
         storage=StorageConfig(mailbox_path=str(mail), durability="relaxed"),
         tls=tls,
         imap=ImapConfig(**ports),
-        pop3=Pop3Config(**ports),
+        pop3=Pop3Config(**ports, **(pop3 or {})),
         smtp=SmtpConfig(host="127.0.0.1", port=0),
         lmtp=LmtpConfig(host="127.0.0.1", port=0),
         http=HttpConfig(port=-1),

@@ -13,6 +13,7 @@ import pytest
 
 from mailserver.app import App
 from tests.interop.delivering import Delivered, deliver
+from tests.interop.fetchmail import delivered_files, fetchmail
 from tests.interop.mbsync import Mbsync
 from tests.interop.serving import PASSWORD, run, serve
 from tests.interop.wire import Wire, fetched
@@ -108,36 +109,16 @@ def _flags_go_both_ways(app: App, client: Mbsync, port: int, trusted: Path | Non
     assert not client.sync(port, trusted)
 
 
-def _delivered_files(folder: Path) -> list[bytes]:
-    return [path.read_bytes() for path in sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name))]
-
-
-def _fetchmail(app: App, home: Path, options: str, accept: tuple[int, ...] = (0,), server: str = "uidl") -> list[bytes]:
-    """Run it; return what it brought."""
-    folder = home / "fetched"
-    folder.mkdir(exist_ok=True)
-    for path in folder.glob("*"):
-        path.unlink()
-    mda = f"/bin/sh -c 'n=$(ls {folder} | wc -l); cat > {folder}/$n'"
-    account = f"user user1 password {PASSWORD}"
-    poll = f"poll 127.0.0.1 protocol pop3 port {app.ports['pop3']} bad-header accept {server} {account}"
-    (home / "fetchmailrc").write_text(f'{poll} {options} no rewrite mda "{mda}"\n')
-    (home / "fetchmailrc").chmod(0o600)
-    arguments = ["--fetchmailrc", home / "fetchmailrc", "--invisible", "--sslproto", "", "--silent"]
-    run(["fetchmail", *arguments], home, accept=accept, environment={"FETCHMAILHOME": str(home)})
-    return _delivered_files(folder)
-
-
 def test_fetchmail(app: App, home: Path, mail: Delivered) -> None:
-    found = _fetchmail(app, home, "keep")
+    found = fetchmail(app.ports["pop3"], home, "keep")
     assert len(found) == len(mail.messages)
     for octets, expected in zip(found, mail.messages, strict=True):
         _, _, body = expected.partition(b"\r\n\r\n")  # it rewrites headers
         assert octets.replace(b"\r", b"").rstrip().endswith(body.replace(b"\r", b"").rstrip())
     nothing_new = 1
-    assert _fetchmail(app, home, "keep", accept=(nothing_new,)) == []
-    assert len(_fetchmail(app, home, "nokeep fetchall", server="")) == len(mail.messages)
-    assert _fetchmail(app, home, "nokeep fetchall", accept=(nothing_new,)) == []
+    assert fetchmail(app.ports["pop3"], home, "keep", accept=(nothing_new,)) == []
+    assert len(fetchmail(app.ports["pop3"], home, "nokeep fetchall", server="")) == len(mail.messages)
+    assert fetchmail(app.ports["pop3"], home, "nokeep fetchall", accept=(nothing_new,)) == []
 
 
 _GETMAIL = """
@@ -169,7 +150,7 @@ def _getmail(app: App, home: Path, *, delete: bool = False, everything: bool = F
     text = _GETMAIL.format(port=app.ports["pop3"], folder=folder, delete=delete, all=everything)
     (home / "getmailrc").write_text(text)
     run(["getmail", "--getmaildir", home, "--rcfile", home / "getmailrc"], home)
-    return _delivered_files(folder)
+    return delivered_files(folder)
 
 
 def test_getmail(app: App, home: Path, mail: Delivered) -> None:

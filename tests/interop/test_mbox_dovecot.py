@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import shutil
@@ -19,6 +20,7 @@ from mailserver.store.formats.mbox.entry import Box, Marks
 from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.model.flags import FLAG_BY_NAME, SYSTEM_FLAGS
 from tests.interop.dovecot import Dovecot
+from tests.interop.terminal import at_once
 from tests.interop.wire import Wire, fetched
 from tests.mboxes import addition, contents, without_books
 from tests.messages import corpus
@@ -311,3 +313,39 @@ def test_which_from_lines_are_believed(dovecot: Dovecot, path: Path) -> None:
     with folder.hold():
         folder.assign(folder.load(), 1)
     assert ours(path) == seen == theirs(dovecot)
+
+
+def test_both_at_once(dovecot: Dovecot, path: Path) -> None:
+    """Each appends, flags and expunges; the locks keep them apart, and nothing is lost or twice."""
+    with _wire(dovecot) as wire:
+        wire.append("INBOX", b"Subject: first\r\n\r\nx\r\n", "")
+
+    def they() -> None:
+        with _wire(dovecot) as wire:
+            wire("SELECT INBOX")
+            for number in range(25):
+                wire.append("INBOX", b"Subject: theirs%d\r\n\r\nx\r\n" % number, "(\\Seen)")
+                found = wire.numbers('UID SEARCH SUBJECT "ours" NOT KEYWORD seen-by-dovecot') or []
+                for uid in found:
+                    wire(f"UID STORE {uid} +FLAGS.SILENT (seen-by-dovecot)", fails=True)
+            wire("LOGOUT")
+
+    def we() -> None:
+        folder, box = MboxFolder(str(path), sync=False), None
+        for number in range(60):
+            with folder.hold():
+                box = folder.assign(folder.load(box), 1)
+                box = folder.append(box, [addition(b"Subject: ours%d\r\n\r\nx\r\n" % number)])
+                theirs_ = [uid for uid, octets in contents(folder, box).items() if b"theirs" in octets]
+                marks = {uid: Marks(8, frozenset({"seen-by-us" * 4}), recent=False) for uid in theirs_ if uid}
+                box = folder.set_flags(box, marks)
+                if number % 3 == 0 and box.entries[-1].uid:
+                    box = folder.expunge(box, {box.entries[-1].uid})
+
+    at_once([they, we])
+    os.utime(path, (1, 1))  # Dovecot takes a file for unchanged whose size and second are those that it saw last
+    seen = theirs(dovecot)
+    assert seen == ours(path)
+    subjects = sorted(message.octets.split(b"\r\n")[0][9:].decode() for message in seen.messages.values())
+    expected = [f"theirs{n}" for n in range(25)] + [f"ours{n}" for n in range(60) if n % 3]
+    assert subjects == sorted([*expected, "first"])

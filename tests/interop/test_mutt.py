@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.interop.serving import PASSWORD, program, run, serve
+from tests.interop.screen import Terminal
+from tests.interop.serving import PASSWORD, serve
 from tests.interop.wire import Wire
 
 _CONFIG = """
 set confirmappend=no imap_pass={password} ssl_starttls=no ssl_force_tls=no delete=yes mark_old=no sort=mailbox-order
 set folder=imap://user1@127.0.0.1:{port}/ spoolfile=+INBOX header_cache="" mail_check=1 timeout=1 copy=no wait_key=no
 """
-
-
-class _Terminal:
-    """mutt in tmux."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        self._home = home
-        (home / "muttrc").write_text(_CONFIG.format(password=PASSWORD, port=port))
-        mutt = program("mutt")
-        self._tmux("-f", os.devnull, "new-session", "-d", "-x", "120", "-y", "40", f"{mutt} -F {home}/muttrc")
-
-    def _tmux(self, *words: str) -> str:
-        arguments = ["tmux", "-S", self._home / "t", *words]
-        return run(arguments, self._home, environment={"TERM": "xterm"}).stdout.decode()
-
-    def type(self, *keys: str) -> None:
-        self._tmux("send-keys", *keys)
-
-    def wait_for(self, *texts: str) -> str:
-        """Until all of these are on the screen."""
-        deadline = time.monotonic() + 20
-        screen = ""
-        while time.monotonic() < deadline:
-            screen = self._tmux("capture-pane", "-p")
-            if all(text in screen for text in texts):
-                return screen
-            time.sleep(0.05)
-        raise AssertionError(f"{texts} not in:\n{screen}")
-
-    def close(self) -> None:
-        run(["tmux", "-S", self._home / "t", "kill-server"], self._home, accept=(0, 1))
 
 
 @pytest.fixture
@@ -59,15 +28,15 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, port: int) -> Iterator[_Terminal]:
+def terminal(tmp_path: Path, port: int) -> Iterator[Terminal]:
     home = tmp_path / "home"
     home.mkdir()
-    opened = _Terminal(home, port)
-    yield opened
-    opened.close()
+    (home / "muttrc").write_text(_CONFIG.format(password=PASSWORD, port=port))
+    with Terminal(home, "mutt", "-F", f"{home}/muttrc") as opened:
+        yield opened
 
 
-def test_reads_flags_deletes(terminal: _Terminal, port: int) -> None:
+def test_reads_flags_deletes(terminal: Terminal, port: int) -> None:
     terminal.wait_for("letter 0", "letter 4", "Msgs:5")
     terminal.type("1", "Enter", "Enter")
     terminal.wait_for("text 0")

@@ -1,4 +1,4 @@
-"""Every transcript of POP3, against a real server on a real socket with a real store."""
+"""Every transcript of POP3, against a real server on a real socket with a real store, of either format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,14 @@ from mailserver.auth.users import StaticUsers
 from mailserver.net.listen import Endpoint
 from mailserver.net.server import ServerOptions, StreamServer
 from mailserver.net.tls import TlsKeeper
-from mailserver.pop3.context import LoginDelay, Pop3Context, Pop3Options
+from mailserver.pop3.context import Pop3Context, Pop3Options
 from mailserver.pop3.server import Pop3Server
 from mailserver.store.mailbox import Append
 from mailserver.store.store import Store
 from tests.transcripts.runner import Player, Transcript, load
 
 FOLDER = Path(__file__).parent / "pop3"
-USERS = {"alice": "secret", "bob": "two  words "}
+USERS = {"alice": "secret", "bob": "two  words ", "jörg": "pässwörd"}
 
 
 def message(number: int, size: int) -> bytes:
@@ -41,10 +42,12 @@ def deliver(store: Store, octets: bytes, user: str = "alice") -> None:
 
 
 @contextmanager
-def serving(tmp_path: Path, options: Pop3Options, tls: TlsKeeper | None = None) -> Iterator[tuple[Pop3Server, Store]]:
+def serving(
+    tmp_path: Path, options: Pop3Options, tls: TlsKeeper | None = None, format: str = "maildir"
+) -> Iterator[tuple[Pop3Server, Store]]:
     auth = Authenticator(StaticUsers(USERS), AuthRules(delay_failures=False))
-    with Store(str(tmp_path / "mail"), durability="relaxed") as store:
-        context = Pop3Context("localhost", store, auth, tls, options, LoginDelay(options.login_delay))
+    with Store(str(tmp_path / "mail"), durability="relaxed", format=format) as store:
+        context = Pop3Context("localhost", store, auth, tls, options)
         with _Server(ServerOptions("pop3", [Endpoint("pop3", "127.0.0.1", 0)]), context) as server:
             yield server, store
 
@@ -79,13 +82,14 @@ def fill(store: Store, transcript: Transcript) -> None:
         deliver(store, " ".join(words).encode().decode("unicode_escape").encode("latin-1"))
 
 
+@pytest.mark.parametrize("format", ["maildir", "mbox"])
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
-def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
+def test_transcript(path: Path, format: str, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     transcript = load(path)
     tls = TlsKeeper(*certificate) if "tls" in transcript.settings else None
     client = ssl.create_default_context(cafile=str(certificate[0]))
-    options = Pop3Options(max_bad_commands=int(transcript.settings.get("bad", ["10"])[0]), **extra(transcript))
-    with serving(tmp_path, options, tls) as (server, store):
+    options = Pop3Options(max_bad_commands=int(transcript.settings.get("bad", ["10"])[0]), **_options(transcript))
+    with serving(tmp_path, options, tls, format) as (server, store):
         fill(store, transcript)
         address = ("127.0.0.1", server.addresses["pop3"])
         Player(address, variables=variables(store), tls=client).play(transcript)
@@ -95,6 +99,10 @@ def test_transcript(path: Path, tmp_path: Path, certificate: tuple[Path, Path]) 
             assert len(left) == int(transcript.settings["left"][0])
 
 
-def extra(transcript: Transcript) -> dict[str, bool]:
-    options = transcript.settings.get("options", [])
-    return {"delete_on_quit": "keep" not in options, "strict_utf8": "strict" in options}
+def _options(transcript: Transcript) -> dict[str, Any]:
+    """``options name=value ...``: fields of Pop3Options."""
+    found: dict[str, Any] = {}
+    for word in transcript.settings.get("options", []):
+        name, _, value = word.partition("=")
+        found[name] = {"yes": True, "no": False}.get(value, int(value) if value.isdigit() else value)
+    return found

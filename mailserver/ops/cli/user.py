@@ -12,6 +12,7 @@ import sys
 
 from mailserver.auth import passwords
 from mailserver.auth.names import BadName, NameRules
+from mailserver.auth.saslprep import spellings
 from mailserver.auth.users import UserFile, UsersUnavailable
 from mailserver.config.schema import Settings
 from mailserver.ops.cli.common import add_config, add_json, say, say_json, settings_of
@@ -116,7 +117,7 @@ def _password(arguments: argparse.Namespace) -> bytes:
             raise Failure(os.EX_NOINPUT, "no password given") from error
     if not password or b"\0" in password or len(password) > passwords.MAX_PASSWORD:
         raise Failure(os.EX_DATAERR, f"a password has 1 to {passwords.MAX_PASSWORD} octets and no NUL")
-    return password
+    return spellings(password, stored=True)[0]
 
 
 _ACTIONS = {"add": _add, "passwd": _passwd, "list": _list, "delete": _delete}

@@ -16,6 +16,7 @@ from mailserver.store.content import Content
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq
+from mailserver.store.model.pop import PopMessage
 from mailserver.store.source import Source
 
 
@@ -74,6 +75,19 @@ class Wanted:
     keywords: frozenset[str]
 
 
+class PopOrder(Protocol):
+    """What the files know for POP3 beyond the UIDs; all but ``adopt`` is called without the lock."""
+
+    def to_adopt(self, messages: Sequence[Message]) -> bool:
+        """Whether another server gave one of them a unique-id that is not ours yet."""
+
+    def adopt(self, uidnext: int) -> None:
+        """Keep those unique-ids, and that server's order, for ever."""
+
+    def ordered(self, messages: Sequence[Message]) -> list[PopMessage]:
+        """The messages in POP3's order."""
+
+
 class Files(Protocol):
     """The files of one mailbox. OSErrors are passed on."""
 
@@ -82,6 +96,10 @@ class Files(Protocol):
     moves_away: bool  # ``place`` in another mailbox of this format takes messages out of this one
     lock_path: str  # of the lock that our own processes take
     watched: tuple[str, ...]  # directories and files in which other programs' changes show
+
+    @property
+    def pop(self) -> PopOrder:
+        """What POP3 asks."""
 
     def fingerprint(self) -> Fingerprint:
         """As it is now, cheaply; FileNotFoundError when the mailbox is gone."""
@@ -156,6 +174,3 @@ class Files(Protocol):
 
     def source(self, message: Message) -> Source:
         """The message as something that can be placed in another mailbox."""
-
-    def listed_fields(self, messages: Sequence[Message]) -> list[str]:
-        """What dovecot-uidlist says of each beside the UID (``P``: POP3 unique-id, ``O``: POP3 order)."""

@@ -72,7 +72,7 @@ def test_all_errors_at_once_with_their_lines() -> None:
         'm.toml:6: imap.host: must be a text in quotes, as "..."',
         "m.toml:7: imap.enable_ssl: must be true or false",
         "m.toml:8: imap.mailbox_path: stands once, in [storage]",
-        'm.toml:10: storage.format: must be "maildir"',
+        'm.toml:10: storage.format: must be "maildir" or "mbox"',
         "m.toml:11: storage.users_file: unknown name; it belongs into [auth]",
         'm.toml:13: server.workers: must be "auto"',
         found[10],

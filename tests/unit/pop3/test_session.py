@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import poplib
 import socket
-import tracemalloc
+import time
 from pathlib import Path
 
 import pytest
 
+from mailserver.config.schema import Pop3Config
 from mailserver.ops import metrics
 from mailserver.pop3 import commands
-from mailserver.pop3.context import LoginDelay, Pop3Options
+from mailserver.pop3.context import Pop3Options
 from mailserver.pop3.server import Pop3Server
 from mailserver.pop3.table import TABLE
+from mailserver.store.mailbox import FlagOp
+from mailserver.store.model.flags import Flag
 from tests.transcripts.test_pop3 import deliver, serving
 
 
@@ -51,27 +54,6 @@ def test_poplib(tmp_path: Path) -> None:
         assert store.account("alice").mailbox("INBOX").rescan().messages == []
 
 
-def test_a_big_message_is_not_held_in_memory(tmp_path: Path) -> None:
-    size = 8 << 20
-    with serving(tmp_path, Pop3Options()) as (server, store):
-        deliver(store, b"Subject: big\r\n\r\n" + (b"." + b"x" * 61 + b"\r\n") * (size // 64))
-        with connect(server) as client:
-            client.sendall(b"USER alice\r\nPASS secret\r\nRETR 1\r\nQUIT\r\n")
-            tracemalloc.start()
-            try:
-                got = 0
-                last = b""
-                while data := client.recv(65536):
-                    got += len(data)
-                    last = (last + data)[-80:]
-                peak = tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
-        assert got > size + size // 64
-        assert last.endswith(b"\r\n.\r\n+OK POP3 server signing off (0 messages deleted)\r\n")
-        assert peak < 3 << 20
-
-
 def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path) -> None:
     with serving(tmp_path, Pop3Options()) as (server, store):
         first = login(server)
@@ -82,19 +64,103 @@ def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path) -> None:
         store.account("alice").maildrop_lock().release()
 
 
-def test_login_delay(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options(login_delay=900)) as (server, _):
-        first = login(server)
-        assert first.capa()["LOGIN-DELAY"] == ["900"]
-        first.quit()
+def test_login_delay_holds_over_processes_and_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Pop3Options(login_delay=900)
+    with serving(tmp_path, options) as (server, _), serving(tmp_path, options) as (other, _):
+        login(server).quit()
+        with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
+            login(other)
+    now = time.time()
+    with serving(tmp_path, options) as (server, _):
         with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
             login(server)
+        monkeypatch.setattr("mailserver.pop3.maildrop.time.time", lambda: now + 901)
+        login(server).quit()
+        monkeypatch.setattr("mailserver.pop3.maildrop.time.time", lambda: now)  # the clock was put back
+        login(server).quit()
 
 
-def test_login_delay_without_setting() -> None:
-    delay = LoginDelay(0)
-    assert not delay.too_soon("a")
-    assert not delay.too_soon("a")
+def test_what_is_flagged_as_deleted_comes_back_when_the_flag_goes(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options(delete_type="flag")) as (server, store):
+        for _ in range(2):
+            deliver(store, b"a: b\r\n\r\nc\r\n")
+        pop = login(server)
+        ids = pop.uidl()[1]
+        pop.dele(1)
+        pop.quit()
+        box = store.account("alice").mailbox("INBOX")
+        assert [bool(m.flags & Flag.DELETED) for m in box.rescan().messages] == [True, False]
+        pop = login(server)
+        assert pop.stat()[0] == 1
+        pop.quit()
+        box.store_flags([1], FlagOp.REMOVE, Flag.DELETED)
+        pop = login(server)
+        assert pop.uidl()[1] == ids
+        pop.quit()
+
+
+def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, store):
+        for number in range(4):
+            deliver(store, b"a: %d\r\n\r\nc\r\n" % number)
+        pop = login(server)
+        before = (pop.list()[1], pop.uidl()[1])
+        box = store.account("alice").mailbox("INBOX")
+        box.store_flags([1, 2, 3, 4], FlagOp.ADD, Flag.FLAGGED, ["work"])
+        box.expunge([2])
+        deliver(store, b"a: new\r\n\r\nc\r\n")
+        assert (pop.list()[1], pop.uidl()[1]) == before
+        assert [pop.retr(n)[1][0] for n in (1, 3, 4)] == [b"a: 0", b"a: 2", b"a: 3"]
+        with pytest.raises(poplib.error_proto, match="expunged"):
+            pop.retr(2)
+        pop.dele(3)
+        pop.dele(2)
+        pop.quit()
+        left = box.rescan().messages
+        assert [m.uid for m in left] == [1, 4, 5]
+        assert [m.flags for m in left] == [Flag.FLAGGED | Flag.SEEN, Flag.FLAGGED | Flag.SEEN, 0]
+
+
+def test_begin_and_end_are_in_the_log(tmp_path: Path, log_lines: list[str]) -> None:
+    with serving(tmp_path, Pop3Options()) as (server, _):
+        with connect(server) as client:
+            client.sendall(b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nQUIT\r\n")
+            while client.recv(1000):
+                pass
+        server.stop()
+    events = [line for line in log_lines if "proto=pop3" in line and "user=alice" in line]
+    assert ["event=opened" in events[0], "event=logout" in events[-1]] == [True, True]
+    assert "received=39" in events[-1]
+
+
+def test_every_setting_reaches_the_sessions(tmp_path: Path) -> None:
+    config = Pop3Config(
+        host="127.0.0.1",
+        port=0,
+        ssl_port=-1,
+        mailbox_path=str(tmp_path),
+        users={"alice": "secret"},
+        connection_timeout_seconds=7,
+        max_message_size=2000,
+        delete_on_quit=False,
+        pop3_delete_type="flag",
+        uidl_format="cyrus",
+        login_delay_seconds=9,
+        expire_days=11,
+        utf8_headers="refuse",
+    )
+    with Pop3Server(config) as server:
+        assert server.context.options == Pop3Options(
+            timeout=7,
+            max_message_size=2000,
+            delete_on_quit=False,
+            delete_type="flag",
+            uidl_format="cyrus",
+            login_delay=9,
+            expire_days=11,
+            utf8_headers="refuse",
+            max_bad_commands=20,
+        )
 
 
 def test_too_many_failures_end_the_session(tmp_path: Path) -> None:

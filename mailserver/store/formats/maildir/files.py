@@ -11,11 +11,12 @@ from mailserver.ops import log as logging
 from mailserver.store.content import MessageFile
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
-from mailserver.store.formats.maildir import filename, keywords, uidlist
+from mailserver.store.formats.maildir import filename, keywords
 from mailserver.store.formats.maildir.compare import Difference, compare
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.formats.maildir.listing import Listing
+from mailserver.store.formats.maildir.poplist import PopList
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq, Uid
@@ -37,6 +38,7 @@ class MaildirFiles:
         self.folder = folder
         self.path = folder.path
         self.lock_path = folder.lock_path
+        self.pop = PopList(folder.path, folder.uidlist_path, sync=folder.sync)
         self.watched: tuple[str, ...] = (folder.cur, folder.new)
         self._listing = listing
         self._keywords_time = -1
@@ -273,13 +275,6 @@ class MaildirFiles:
         sized = f",S={m.size}" + (f",W={m.vsize}" if m.vsize >= 0 else "")
         base = filename.unique() + sized
         return Source(f"{self.path}/{m.file}", base, m.flags, m.keywords, m.internaldate, m.size, m.vsize)
-
-    def listed_fields(self, messages: Sequence[Message]) -> list[str]:
-        """From the list, read anew."""
-        listed = uidlist.read(self.folder.uidlist_path)
-        entries = listed.entries if listed is not None else {}
-        found = [entries.get(filename.base_of(m.file)) for m in messages]
-        return [entry.fields if entry is not None else "" for entry in found]
 
 
 def _renamed(m: Message, file: str, words: tuple[str, ...], modseq: ModSeq) -> Message:

@@ -16,6 +16,7 @@ from mailserver.store.formats.mbox import place
 from mailserver.store.formats.mbox.addition import Addition
 from mailserver.store.formats.mbox.entry import Box, Entry, Marks
 from mailserver.store.formats.mbox.folder import MboxFolder
+from mailserver.store.formats.mbox.pop import MboxPop
 from mailserver.store.lane import LANE
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import ModSeq, Uid, UidValidity
@@ -37,6 +38,7 @@ class MboxFiles:
         self.path = folder.path
         self.lock_path = lock_path
         self.watched: tuple[str, ...] = (folder.path,)
+        self.pop = MboxPop()
         self._folder = folder
         self._spool = spool
         self._new_uidvalidity = new_uidvalidity
@@ -257,10 +259,6 @@ class MboxFiles:
             raise
         m = message
         return Source(incoming.path, incoming.base, m.flags, m.keywords, m.internaldate, m.vsize, m.vsize, loose=True)
-
-    def listed_fields(self, messages: Sequence[Message]) -> list[str]:
-        """Nothing."""
-        return [""] * len(messages)
 
 
 def _with(known: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
