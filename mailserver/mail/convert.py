@@ -21,6 +21,7 @@ _FITS = {
     b"8bit": re.compile(rb"(?:[^\r\n\0]{0,998}+\r\n)*+[^\r\n\0]{0,998}+"),
     b"7bit": re.compile(rb"(?:[^\r\n\0\x80-\xff]{0,998}+\r\n)*+[^\r\n\0\x80-\xff]{0,998}+"),
 }
+_ASCII = re.compile(rb"[\x01-\x7f]*+")
 _IDENTITY = (b"7bit", b"8bit", b"binary")  # each may hold what those before it hold
 _ENCODING = re.compile(rb"^(content-transfer-encoding[ \t]*:)[^\n]*(?:\n[ \t][^\n]*)*\n", re.IGNORECASE | re.MULTILINE)
 _MIME_VERSION = re.compile(rb"^mime-version[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -88,7 +89,7 @@ def _needed(message: bytes, part: Part, target: bytes) -> bytes | None:
     if _FITS[target].fullmatch(message, part.body_start, part.body_end):
         return None
     if (part.encoding or b"7bit").lower() not in _IDENTITY:
-        if target == b"8bit":
+        if target == b"8bit" or _ASCII.fullmatch(message, part.body_start, part.body_end):
             return None  # what an encoding lets stand between its characters means nothing
         raise Unconvertible("an encoded part is not ASCII")
     lines = _FITS[b"8bit"].fullmatch(message, part.body_start, part.body_end)

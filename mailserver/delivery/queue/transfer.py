@@ -16,6 +16,7 @@ from mailserver.delivery.target import Envelope, Recipient, Status
 from mailserver.mail import headers
 from mailserver.mail.addrspec import BadAddress, normal_domain, parse
 from mailserver.mail.convert import Mapped, Unconvertible, convert
+from mailserver.mail.lines import CrlfWriter
 
 _CHUNK = 1 << 17
 _TOGETHER = 100  # recipients said in one piece: so many replies fit into the buffers on the way
@@ -133,11 +134,15 @@ class Transfer:
             return b"8bit" if eight else b"7bit"
         return b"7bit" if self._envelope.body == "8BITMIME" and not eight else b""
 
+    # What goes out has no line that ends with LF alone, wherever it stood: a server that takes "LF.LF" for the end of
+    # the data would take the rest for commands.
     def _convert(self, path: str, target: bytes) -> None:
+        lines = CrlfWriter()
         with open(self._path, "rb") as source, open(path, "wb") as file:
             if os.fstat(source.fileno()).st_size:
                 with Mapped(source.fileno(), 0, access=1) as octets:
-                    file.writelines(convert(octets, target))  # type: ignore[arg-type]  # it can what is asked of it
+                    for piece in convert(octets, target):  # type: ignore[arg-type]  # it can what is asked of it
+                        file.write(lines.convert(piece))
             self._size = file.tell()
         self._path = path
         self._envelope = replace(self._envelope, body="8BITMIME" if target == b"8bit" else "")

@@ -136,6 +136,23 @@ def test_binary_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ke
     assert bool(body) != got.octets.isascii()
 
 
+@pytest.mark.parametrize("keywords", [["8BITMIME"], ["8BITMIME", "CHUNKING"], []])
+def test_binary_cannot_smuggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keywords: list[str]) -> None:
+    """Bare LF in a header, between parts and in an encoded part: the next server sees lines, and one message."""
+    end = b"\n.\nMAIL FROM:<evil@x>\n"
+    message = (
+        b"Subject: x" + end + b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\npreamble" + end
+    )
+    message += b"\r\n--b\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA" + end + b"\r\n--b--\r\nepilogue" + end
+    with Sink(Script(keywords=keywords)) as sink, relaying(tmp_path, sink, monkeypatch) as server:
+        send_binary(server, "a@far.example", message=message)
+        (got,) = sink.wait(1)
+        wait(lambda: spool_of(server).count() == 0)
+        assert len(sink.got) == 1
+    assert got.octets.count(b"\n") == got.octets.count(b"\r\n")
+    assert got.octets.count(b"MAIL FROM:<evil@x>") == 4
+
+
 def test_what_cannot_be_converted_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Sink(Script(keywords=[])) as sink, relaying(tmp_path, sink, monkeypatch) as server:
         send_binary(server, "a@far.example", message=b"Subject: \xe4\r\n\r\n\xe4\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import os
@@ -319,6 +320,41 @@ def test_spool_survives(tmp_path: Path) -> None:
     assert not spool.delete("one")
     assert spool.count() == 0
     spool.close()
+
+
+def test_a_queue_of_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / "messages").mkdir()
+    (tmp_path / "messages" / "old").write_bytes(b"Subject: x\r\n\r\n")
+    with contextlib.closing(sqlite3.connect(tmp_path / "queue.sqlite")) as db, db:
+        db.execute(
+            "create table message (id text primary key, sender text not null, user text not null,"
+            " utf8 integer not null, body text not null, ret text not null, envid text not null, size integer not null,"
+            " created real not null, held integer not null) without rowid"
+        )
+        db.execute(
+            "create table recipient (number integer primary key, message text not null, address text not null,"
+            " user text not null, given text not null, notify text not null, orcpt text not null,"
+            " attempts integer not null, due real not null, warned integer not null, code integer not null,"
+            " enhanced text not null, said text not null)"
+        )
+        db.execute("insert into message values ('old', 'a@b', '', 0, '', '', '', 14, 5.0, 0)")
+        db.execute(
+            "insert into recipient values (1, 'old', 'x@Far.example', '', '', '', '', 2, 6.0, 1, 451, '4.0.0', 'no')"
+        )
+    for _ in range(2):  # the second time nothing is missing
+        spool = Spool(str(tmp_path))
+        (message,) = spool.all()
+        (waiting,) = message.waiting
+        assert (message.envelope.priority, message.envelope.release, message.envelope.tls) == (0, 0.0, "")
+        assert (waiting.recipient.address, waiting.attempts, waiting.warned, waiting.trying) == (
+            "x@Far.example",
+            2,
+            1,
+            False,
+        )
+        assert spool.due_domains(time.time()) == ["far.example"]
+        assert due(spool) == ["old"]
+        spool.close()
 
 
 def test_abort_leaves_nothing(tmp_path: Path) -> None:
