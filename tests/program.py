@@ -28,6 +28,7 @@ class Program:
         *,
         workers: int = 1,
         durability: str = "relaxed",
+        mailbox_format: str = "maildir",
         wrapper: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         protocols: Sequence[str] = ("imap", "pop3"),
@@ -40,6 +41,7 @@ class Program:
         (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in USERS))
         (folder / "m.toml").write_text(
             f"hostname = 'mail.example.com'\n[storage]\nmailbox_path = '{self.mail}'\ndurability = '{durability}'\n"
+            f"format = '{mailbox_format}'\n"
             f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
             "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
             + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
