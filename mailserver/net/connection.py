@@ -204,22 +204,6 @@ class Connection:
             if time.monotonic() > deadline:
                 raise TimedOut
 
-    def speaks_within(self, seconds: float) -> bool:
-        """Wait so long; say whether the client sent something meanwhile. What it sent is kept.
-
-        Raises `ConnectionLost`.
-        """
-        if self.buffered:
-            return True
-        before, self.timeout = self._timeout, seconds
-        try:
-            self.push_back(self._receive())
-        except TimedOut:
-            return False
-        finally:
-            self.timeout = before
-        return True
-
     def push_back(self, data: bytes) -> None:
         """Put octets back: the next `receive` or `read_line` gives them again, before all others."""
         if data:

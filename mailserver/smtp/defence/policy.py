@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mailserver.delivery.router import ALWAYS_HERE
 from mailserver.delivery.target import Refused, Status
 from mailserver.mail.addrspec import Address, is_host, literal_of, normal_domain
+from mailserver.net.connection import Connection, TimedOut
 from mailserver.net.limits import address_group
 from mailserver.smtp.defence.dnsbl import Blocklists
 from mailserver.smtp.defence.greylist import Greylist
@@ -55,7 +56,7 @@ class Defence:
         group = address_group(session.conn.peer[0])
         if not self.per_minute(f"connection {group}", self.connections):
             return TOO_MANY_CONNECTIONS
-        if self.greeting_delay and session.conn.speaks_within(self.greeting_delay):
+        if self.greeting_delay and _speaks_within(session.conn, self.greeting_delay):
             return EARLY
         return None
 
@@ -112,6 +113,18 @@ class Defence:
     def slows(self, session: Session) -> float:
         """Return the seconds to wait before an answer that is a refusal; the first few mistakes cost nothing."""
         return 0.0 if session.may_relay or session.errors <= FREE_ERRORS else self.tarpit
+
+
+def _speaks_within(conn: Connection, seconds: float) -> bool:
+    """Wait so long; say whether the client sent something meanwhile. What it sent is kept."""
+    before, conn.timeout = conn.timeout, seconds
+    try:
+        conn.push_back(conn.receive())
+    except TimedOut:
+        return False
+    finally:
+        conn.timeout = before
+    return True
 
 
 FREE_ERRORS = 3  # refusals without the tar pit: everybody mistypes an address
