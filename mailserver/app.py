@@ -112,7 +112,7 @@ class App:
         """Serve, as worker number ``row``; returns when connections are taken."""
         self.services.worker = row
         if self.workers > 1:
-            self.services.limits.adopt(row)
+            self.services.adopt(row)
             metrics.REGISTRY.adopt(row)
         if not row:
             metrics.BUILD.inc(1 - metrics.BUILD.value(version=mailserver.__version__), version=mailserver.__version__)

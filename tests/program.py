@@ -17,7 +17,10 @@ _PORTS = "host = '127.0.0.1'\nport = 0\nssl_port = -1\n"
 
 
 class Program:
-    """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``."""
+    """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``.
+
+    ``extra``: further text of the settings. ``protocols`` may also name submission and lmtp.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Program:
         environment: Mapping[str, str] | None = None,
         protocols: Sequence[str] = ("imap", "pop3"),
         mail: Path | None = None,
+        extra: str = "",
     ) -> None:
         self.folder = folder
         self.mail = mail or folder / "mail"
@@ -41,10 +45,11 @@ class Program:
             f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
             "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
             + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
+            + extra
         )
         self._wrapper = list(wrapper)
         self._environment = environment
-        self._protocols = [f"--{name}" for name in protocols]
+        self._protocols = [f"--{name}" for name in protocols if name in ("imap", "pop3", "smtp")]
         self.start()
 
     def start(self) -> None:

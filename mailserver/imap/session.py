@@ -134,6 +134,8 @@ class Session:
             return
         if event is None:
             self.flush()
+            if self._framer.behind_literal:  # imaplib sends the line end by itself, and it waits for that
+                self.conn.acknowledge()
             self._framer.feed(self.conn.receive())
         elif isinstance(event, Command):
             self._obey(event)

@@ -104,7 +104,8 @@ def test_what_cannot_be_done(config: Path, capsys: pytest.CaptureFixture[str]) -
     run(config, status=os.EX_CANTCREAT)
     assert "not empty" in capsys.readouterr().err
     assert main(["export", "nobody", str(config.parent / "x"), "--config", str(config)]) == os.EX_NOUSER
-    run(config, "--format", "courier", "--layout", "fs", status=os.EX_USAGE)
+    for form in ("courier", "mbox"):
+        run(config, "--format", form, "--layout", "fs", status=os.EX_USAGE)
     (config.parent / "out" / "mine").unlink()
     run(config, "--format", "mbox")
     run(config, "--format", "maildir", status=os.EX_CANTCREAT)
