@@ -46,7 +46,6 @@ _BY_ERRNO = {
     errno.EROFS: (Kind.READ_ONLY, "the mail is on a read-only file system"),
     errno.ENOENT: (Kind.NOT_FOUND, "the mailbox is gone"),
     errno.ENOTDIR: (Kind.NOT_FOUND, "the mailbox is gone"),
-    errno.EISDIR: (Kind.NOT_FOUND, "the mailbox is gone"),  # it was an mbox, and is a Maildir now
     errno.ENAMETOOLONG: (Kind.BAD_NAME, "the mailbox name is too long"),
     errno.EMFILE: (Kind.TEMPORARY, "the server has too many files open"),
     errno.ENFILE: (Kind.TEMPORARY, "the machine has too many files open"),

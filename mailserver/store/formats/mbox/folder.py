@@ -92,6 +92,7 @@ class MboxFolder:
 
     def _open_locked(self, flags: int, deadline: float, *, shared: bool) -> tuple[int, MboxLock]:
         while True:
+            self._not_a_maildir(os.stat(self.path))
             fd = os.open(self.path, flags | os.O_CLOEXEC)
             lock = MboxLock(self.path, fd, self._methods, shared=shared, stale=self._stale)
             try:
@@ -152,10 +153,13 @@ class MboxFolder:
     def fingerprint(self) -> Fingerprint:
         """As the file is now, without a lock: one system call. When it is the one in a `Box`, that is still right."""
         with os_errors():
-            found = os.stat(self.path)
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+            self._not_a_maildir(found := os.stat(self.path))
             return _fingerprint(found)
+
+    def _not_a_maildir(self, found: os.stat_result) -> None:
+        """A mailbox that was converted is gone for whoever knew it as an mbox."""
+        if stat.S_ISDIR(found.st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
 
     def open(self, entry: Entry, timeout: float = WAIT_SECONDS) -> MboxMessage:
         """The octets of a message, within ``hold`` or without; they are copied, later changes do not touch them.
