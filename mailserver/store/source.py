@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +61,7 @@ class Source:
     def of(cls, item: Append) -> Source:
         """A received message."""
         incoming = item.incoming
-        date = int(time.time()) if item.internaldate is None else item.internaldate
+        date = incoming.date if item.internaldate is None else item.internaldate
         size = incoming.size
         return cls(
             incoming.path,

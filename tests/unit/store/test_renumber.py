@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,18 @@ def test_numbers_outlive_the_index_and_an_empty_mailbox(store: Store, account: A
         found = again.account("alice").inbox
         assert (found.rescan().uidvalidity, found.rescan().uidnext) == (99, 7)
         assert put(found) == 7
+
+
+def test_the_date_is_that_of_the_file(inbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two may be read in different seconds; the file's is the one that stays."""
+    with inbox.receive() as incoming:
+        incoming.write(b"Subject: x\r\n\r\n")
+        incoming.finish()
+        os.utime(incoming.path, (5, 1_300_000_000))  # nobody saw this: the date was read when it was finished
+        assert abs(incoming.date - time.time()) < 60
+        monkeypatch.setattr("mailserver.store.formats.maildir.files.time.time", lambda: 1.0)
+        inbox.append([Append(incoming)])
+    assert inbox.snapshot().messages[0].internaldate == incoming.date
 
 
 def test_a_uid_is_never_given_twice(inbox: Mailbox) -> None:

@@ -25,6 +25,7 @@ class Incoming:
         self.base = unique()
         self.path = f"{directory}/tmp/{self.base}"  # noqa: S108 - a Maildir has a tmp of its own
         self.size = 0
+        self.date = 0  # the file's, once it is finished: seconds since 1970
         self._sync = sync
         self._crlf = CrlfWriter()
         self._buffer = bytearray()
@@ -58,6 +59,7 @@ class Incoming:
         try:
             if internaldate is not None:
                 os.utime(fd, (time.time(), internaldate))
+            self.date = int(os.fstat(fd).st_mtime) if internaldate is None else internaldate
             if self._sync:
                 sync_file(fd)
         finally:
