@@ -357,6 +357,15 @@ class Session:
         assert self.account is not None
         return self.account
 
+    # RFC 7162 section 3.1: "A first CONDSTORE enabling command executed in the session with a mailbox selected MUST
+    # cause the server to return HIGHESTMODSEQ"
+    def enable_condstore(self) -> None:
+        """From now on the client is told MODSEQs."""
+        if "CONDSTORE" not in self.enabled:
+            self.enabled.add("CONDSTORE")
+            if self.view is not None:
+                self.write(status.untagged_ok(b"HIGHESTMODSEQ %d" % self.view.told, "Highest"))
+
     # -- names of mailboxes
 
     @property

@@ -68,8 +68,8 @@ def enable(session: Session, args: Enable) -> Completion:
     off = capabilities.disabled(session)
     known = capabilities.ENABLEABLE
     added = [c for c in dict.fromkeys(args.capabilities) if c in known and c not in off and c not in session.enabled]
-    session.enabled.update(added)
-    if "QRESYNC" in added:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.2.3
+    session.enabled.update(c for c in added if c != "CONDSTORE")
     session.write(b"* ENABLED" + "".join(" " + known[c] for c in added).encode() + b"\r\n")
+    if "CONDSTORE" in added or "QRESYNC" in added:  # RFC 7162 section 3.2.3: QRESYNC brings CONDSTORE with it
+        session.enable_condstore()
     return ok("ENABLE completed")

@@ -49,7 +49,7 @@ def fetch(session: Session, args: Fetch) -> Completion:
         chosen = _changed(session, view, args, chosen)
         items = items if Item.MODSEQ in items else (*items, Item.MODSEQ)
     if Item.MODSEQ in items:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     plan = Plan(session, view, items, _mark_seen(session, view, chosen, items))
     for start in range(0, len(chosen), plan.batch):
         plan.answer(chosen[start : start + plan.batch])
@@ -107,8 +107,10 @@ class Plan:
     def _extra_columns(self, items: Sequence[FetchItem]) -> list[Column]:
         """What messages that became \\Seen by this command are told beside what was asked."""
         extra: list[Column] = [] if Item.FLAGS in items else [columns.flags(self._view)]
-        if "CONDSTORE" in self._session.enabled and Item.MODSEQ not in items:
-            extra.append(columns.modseq)
+        if "CONDSTORE" in self._session.enabled:
+            # RFC 7162 section 3.2.4: "both UID and mod-sequence data", also where FETCH set \Seen
+            extra += [] if Item.UID in items else [columns.uid]
+            extra += [] if Item.MODSEQ in items else [columns.modseq]
         return extra
 
     def answer(self, chosen: Sequence[int]) -> None:

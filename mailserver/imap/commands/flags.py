@@ -27,7 +27,7 @@ def store(session: Session, args: StoreFlags) -> Completion:
     if view.read_only:
         raise Refused("The mailbox is open for reading only", b"NOPERM")
     if args.unchanged_since is not None:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     chosen = indexes(view, args.messages)
     before = [view.messages[i] for i in chosen]
     uids = [m.uid for m in before]

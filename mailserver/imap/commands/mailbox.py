@@ -33,13 +33,13 @@ def select(session: Session, args: Select) -> Completion:
     if args.qresync is not None and "QRESYNC" not in session.enabled:
         # RFC 7162 section 3.2.5
         raise Invalid("QRESYNC has to be enabled first")
-    if args.condstore or args.qresync is not None:
-        session.enabled.add("CONDSTORE")
     was_selected = session.view is not None
     session.unselect()  # RFC 9051 section 6.3.2: also when the new one cannot be opened
     if was_selected:
         # RFC 9051 section 7.1: CLOSED separates what was said of the old mailbox from what is said of the new one
         session.write(untagged_ok(b"CLOSED", "The previous mailbox is closed"))
+    if args.condstore or args.qresync is not None:
+        session.enable_condstore()
     mailbox = session.mailbox(args.name)
     if args.read_only:
         snapshot = mailbox.rescan()
@@ -205,7 +205,7 @@ def status_line(session: Session, mailbox: Mailbox, items: tuple[str, ...]) -> b
     else:
         snapshot = mailbox.rescan()
     if "HIGHESTMODSEQ" in items:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
     return b"* STATUS " + session.encode_name(mailbox.name) + b" (" + values + b")\r\n"
 
