@@ -13,7 +13,7 @@ from mailserver.imap import columns, content, news
 from mailserver.imap.columns import Column
 from mailserver.imap.commands.mailbox import vanished_since
 from mailserver.imap.commands.numbers import indexes
-from mailserver.imap.errors import Invalid
+from mailserver.imap.errors import Invalid, Refused
 from mailserver.imap.grammar.fetch import Binary, BinarySize, Body, Fetch, FetchItem, Item, Section, Text
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
@@ -53,6 +53,8 @@ def fetch(session: Session, args: Fetch) -> Completion:
     plan = Plan(session, view, items, _mark_seen(session, view, chosen, items))
     for start in range(0, len(chosen), plan.batch):
         plan.answer(chosen[start : start + plan.batch])
+    if plan.refusal is not None:
+        raise plan.refusal
     if plan.gone:
         # RFC 5530 section 3: EXPUNGEISSUED
         return Completion(b"NO", "Some of the messages no longer exist", b"EXPUNGEISSUED")
@@ -103,6 +105,7 @@ class Plan:
         self._extra = self._extra_columns(items) if reflagged else []
         self.batch = _READ_BATCH if self._contents else _BATCH
         self.gone = False
+        self.refusal: Refused | None = None  # why an item was left out
 
     def _extra_columns(self, items: Sequence[FetchItem]) -> list[Column]:
         """What messages that became \\Seen by this command are told beside what was asked."""
@@ -132,6 +135,8 @@ class Plan:
         if self._contents:
             self._write_contents(chosen, messages, starts)
         else:
+            # RFC 9051 section 9: msg-att = "(" at least one item ")"; of a message that is gone the UID is left
+            starts = [start or b"UID %d" % m.uid for m, start in zip(messages, starts, strict=True)]
             lines = [b"* %d FETCH (%b)\r\n" % (i + 1, start) for i, start in zip(chosen, starts, strict=True)]
             self._session.write(b"".join(lines))
 
@@ -162,9 +167,14 @@ class Plan:
         try:
             opened = content.Opened(data, file)
             for item in self._contents:
-                pending = content.write(session, pending + separator, item, opened)
+                try:
+                    pending = content.write(session, pending + separator, item, opened)
+                except Refused as refusal:
+                    # RFC 3516 section 4.3: the command ends with NO, but what was begun must have its end
+                    self.refusal = refusal
+                    continue
                 separator = b" "
-            session.write(pending + b")\r\n")
+            session.write(pending + (b")\r\n" if separator else b"UID %d)\r\n" % m.uid))
         finally:
             if file is not None:
                 file.close()
