@@ -158,7 +158,10 @@ def _matcher_of(pattern: str) -> Match:
     if len(re.findall(r"[*%]", pattern)) > _FEW_WILDCARDS:
         return lambda name: _match_slowly(pattern, name)
     parts = {"*": ".*", "%": "[^/]*"}
-    expression = re.compile("".join(parts.get(c) or re.escape(c) for c in pattern), re.DOTALL)
+    text = "".join(parts.get(c) or re.escape(c) for c in pattern)
+    expression = re.compile(text, re.DOTALL)
+    if re.fullmatch(text, "INBOX", re.DOTALL | re.IGNORECASE):
+        return lambda name: name == "INBOX" or expression.fullmatch(name) is not None
     return lambda name: expression.fullmatch(name) is not None
 
 

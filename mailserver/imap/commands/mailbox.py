@@ -47,6 +47,7 @@ def select(session: Session, args: Select) -> Completion:
     else:
         first_recent, snapshot = mailbox.claim_recent()
     view = View(mailbox, snapshot, read_only=args.read_only, first_recent=first_recent)
+    view.tells_recent = "IMAP4REV2" not in session.enabled
     metrics.IMAP_MESSAGES.observe(len(view.messages))
     session.write_many(_opening(session, view, snapshot))
     session.select(view)
@@ -168,7 +169,8 @@ def subscribe(session: Session, args: Name) -> Completion:
     """Subscribe to a mailbox; it has to exist, or a typing error would stay for ever."""
     name = session.decode_name(args.name)
     account = session.user_account()
-    if not any(info.name == name.removesuffix("/") or info.name == name.upper() for info in account.mailboxes()):
+    known = "INBOX" if name.upper() == "INBOX" else name.removesuffix("/")
+    if not any(info.name == known for info in account.mailboxes()):
         raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
     account.subscribe(name)
     return ok("SUBSCRIBE completed")
