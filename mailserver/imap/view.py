@@ -12,7 +12,8 @@ their numbers, and are announced by the next command that may.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from mailserver.store.errors import Kind, StoreError
@@ -127,6 +128,24 @@ class View:
         """Index of the message with this UID."""
         i = position(self.messages, uid)
         return i if i < len(self.messages) and self.messages[i].uid == uid else None
+
+    def gone_from(self, snapshot: Snapshot, messages: Sequence[Message]) -> list[Message]:
+        """Those of ``messages`` that ``snapshot`` does not have any more, though this view may still number them."""
+        there = snapshot.messages
+        if position(there, self.snapshot.uidnext) == len(self.messages):  # UIDs only go: nobody is missing
+            return []
+        present = {m.uid for m in there}
+        return [m for m in messages if m.uid not in present]
+
+    def reflag_ghosts(self, wanted: Mapping[int, tuple[int, frozenset[str]]]) -> None:
+        """Give messages that are gone, by UID, the flags that the client set: its numbers still name them."""
+        kept = list(self.messages)
+        for uid, (flags, keywords) in wanted.items():
+            i = self.index_of(uid)
+            if i is not None:
+                kept[i] = ghost = copy(kept[i])
+                ghost.flags, ghost.keywords = flags, keywords
+        self.messages = kept
 
     # -- news
 

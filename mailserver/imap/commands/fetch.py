@@ -83,8 +83,9 @@ def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Seque
     messages = view.messages
     before = {int(messages[i].uid): (int(messages[i].flags | Flag.SEEN), messages[i].keywords) for i in unseen}
     result = view.mailbox.store_flags(list(before), FlagOp.ADD, Flag.SEEN)
+    gone = {m.uid for m in view.gone_from(result.snapshot, [messages[i] for i in unseen])}
     news.tell(session, result.snapshot, expunge=False, silent=before, answered=True)
-    return frozenset(unseen)
+    return frozenset(i for i in unseen if messages[i].uid not in gone)
 
 
 class Plan:
