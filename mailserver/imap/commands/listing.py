@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from mailserver.imap import capabilities
 from mailserver.imap.commands.mailbox import status_line
@@ -144,7 +145,9 @@ def parents_of(names: Iterable[str]) -> set[str]:
 def matcher(session: Session, reference: bytes, patterns: Iterable[bytes]) -> Match:
     """Whether a name matches one of the patterns below the reference."""
     base = session.decode_name(reference)
-    matches = [_matcher_of(base + session.decode_name(pattern)) for pattern in patterns]
+    asked = [base + session.decode_name(pattern) for pattern in patterns]
+    # RFC 9051 section 5.1: what is not normalized may be meant as it is, or normalized
+    matches = [_matcher_of(pattern) for sent in asked for pattern in dict.fromkeys((sent, normalize("NFC", sent)))]
     return matches[0] if len(matches) == 1 else lambda name: any(match(name) for match in matches)
 
 

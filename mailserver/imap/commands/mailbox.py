@@ -134,7 +134,7 @@ def unselect(session: Session, args: NoArguments) -> Completion:
 # RFC 9051 section 6.3.4
 def create(session: Session, args: Create) -> Completion:
     """Make a mailbox."""
-    name = session.decode_name(args.name)
+    name = session.named(args.name)
     account = session.user_account()
     use = ""
     if args.special_use:
@@ -146,6 +146,10 @@ def create(session: Session, args: Create) -> Completion:
         if any(info.special_use == use and info.selectable for info in account.mailboxes()):
             raise Refused("Another mailbox has this special use", b"USEATTR")
     account.create(name, use)
+    if "IMAP4REV2" in session.enabled and name != session.decode_name(args.name):
+        # RFC 9051 section 6.3.9.7: OLDNAME tells a client under which name its mailbox was made
+        supplied = session.encode_name(session.decode_name(args.name))
+        session.write(b'* LIST () "/" %b ("OLDNAME" (%b))\r\n' % (session.encode_name(name), supplied))
     # RFC 8474 section 4.1
     return ok("CREATE completed", b"MAILBOXID (%s)" % account.mailbox(name).object_id().encode())
 
@@ -153,21 +157,21 @@ def create(session: Session, args: Create) -> Completion:
 # RFC 9051 section 6.3.5
 def delete(session: Session, args: Name) -> Completion:
     """Remove a mailbox."""
-    session.user_account().delete(session.decode_name(args.name))
+    session.user_account().delete(session.named(args.name))
     return ok("DELETE completed")
 
 
 # RFC 9051 section 6.3.6
 def rename(session: Session, args: Rename) -> Completion:
     """Rename a mailbox and all below it."""
-    session.user_account().rename(session.decode_name(args.old), session.decode_name(args.new))
+    session.user_account().rename(session.named(args.old), session.named(args.new))
     return ok("RENAME completed")
 
 
 # RFC 9051 section 6.3.7
 def subscribe(session: Session, args: Name) -> Completion:
     """Subscribe to a mailbox; it has to exist, or a typing error would stay for ever."""
-    name = session.decode_name(args.name)
+    name = session.named(args.name)
     account = session.user_account()
     known = "INBOX" if name.upper() == "INBOX" else name.removesuffix("/")
     if not any(info.name == known for info in account.mailboxes()):
@@ -179,7 +183,9 @@ def subscribe(session: Session, args: Name) -> Completion:
 # RFC 9051 section 6.3.8
 def unsubscribe(session: Session, args: Name) -> Completion:
     """Unsubscribe from a mailbox, whether it exists or not."""
-    session.user_account().unsubscribe(session.decode_name(args.name))
+    account = session.user_account()
+    sent = session.decode_name(args.name)
+    account.unsubscribe(sent if sent in account.subscriptions() else session.named(args.name))
     return ok("UNSUBSCRIBE completed")
 
 
