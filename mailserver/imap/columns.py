@@ -105,7 +105,7 @@ def _make_preview(message: bytes) -> bytes:
     return b"PREVIEW " + preview(message)
 
 
-_PREVIEW = f"preview.{STRUCTURE_VERSION}"
+_PREVIEW = f"preview.2.{STRUCTURE_VERSION}"
 _KNOWN: dict[Item, Callable[[View], Column]] = {
     Item.UID: lambda view: uid,
     Item.FLAGS: flags,
