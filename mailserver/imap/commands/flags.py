@@ -12,6 +12,7 @@ from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.message import Message
+from mailserver.store.model.numbers import Uid
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -43,6 +44,8 @@ def store(session: Session, args: StoreFlags) -> Completion:
     if args.silent:
         expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
         news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
+        if args.unchanged_since is not None:
+            session.write_many(_untouched(view, chosen, before, modified))
     else:
         also = [i for i, m in zip(chosen, before, strict=True) if m.uid not in modified]
         news.tell(session, result.snapshot, expunge=False, also=also, uid=uid)
@@ -52,6 +55,14 @@ def store(session: Session, args: StoreFlags) -> Completion:
         return ok("Conditional STORE failed for some messages", b"MODIFIED " + number_set(failed))
     # RFC 5530 section 3: EXPUNGEISSUED, "The client may want to issue NOOP soon"
     return ok("STORE completed", b"EXPUNGEISSUED" if gone else b"")
+
+
+# RFC 7162 section 3.1.3: "An untagged FETCH response MUST be sent, even if the .SILENT suffix is specified"
+def _untouched(view: View, chosen: list[int], before: list[Message], modified: set[Uid]) -> list[bytes]:
+    """FETCH with MODSEQ of those that had the flags already: the news are silent about them."""
+    pairs = zip(chosen, before, strict=True)
+    same = [(i + 1, m) for i, m in pairs if m.uid not in modified and view.messages[i].modseq == m.modseq]
+    return [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (seq, m.uid, m.modseq) for seq, m in same]
 
 
 def _numbers(view: View, uids: list[int]) -> list[int]:
