@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from enum import Enum
 
 
@@ -53,11 +52,20 @@ _BY_ERRNO = {
 }
 
 
-@contextlib.contextmanager
-def os_errors() -> Iterator[None]:
+class _OsErrors:
+    """A class, not a generator: it is entered several times in each command."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            told, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
+            raise StoreError(told, text) from error
+
+
+_os_errors = _OsErrors()
+
+
+def os_errors() -> AbstractContextManager[None]:
     """Turn an OSError of the block into a StoreError; what is not known to be lasting is temporary."""
-    try:
-        yield
-    except OSError as error:
-        kind, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
-        raise StoreError(kind, text) from error
+    return _os_errors
