@@ -84,12 +84,12 @@ def changed(
     uid: bool,
     answered: bool = False,
 ) -> list[bytes]:
-    """FETCH with the new FLAGS. With CONDSTORE always with MODSEQ and UID.
+    """FETCH with the new FLAGS. With CONDSTORE always with MODSEQ, and with QRESYNC with the UID.
 
     RFC 7162 section 3.1.4.2, RFC 7162 section 3.2.4.
     """
     condstore = "CONDSTORE" in session.enabled
-    with_uid = uid or condstore or "IMAP4REV2" in session.enabled
+    with_uid = uid or bool(session.enabled & {"QRESYNC", "IMAP4REV2"})
     lines = []
     for seq, m in messages:
         expected = silent.get(m.uid) if silent else None

@@ -113,7 +113,7 @@ class Plan:
         extra: list[Column] = [] if Item.FLAGS in items else [columns.flags(self._view)]
         if "CONDSTORE" in self._session.enabled:
             # RFC 7162 section 3.2.4: "both UID and mod-sequence data", also where FETCH set \Seen
-            extra += [] if Item.UID in items else [columns.uid]
+            extra += [columns.uid] if "QRESYNC" in self._session.enabled and Item.UID not in items else []
             extra += [] if Item.MODSEQ in items else [columns.modseq]
         return extra
 

@@ -45,7 +45,7 @@ def store(session: Session, args: StoreFlags) -> Completion:
         expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
         news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
         if args.unchanged_since is not None:
-            session.write_many(_untouched(view, chosen, before, modified))
+            session.write_many(_untouched(view, chosen, before, modified, uid or "QRESYNC" in session.enabled))
     else:
         also = [i for i, m in zip(chosen, before, strict=True) if m.uid not in modified]
         news.tell(session, result.snapshot, expunge=False, also=also, uid=uid)
@@ -58,11 +58,12 @@ def store(session: Session, args: StoreFlags) -> Completion:
 
 
 # RFC 7162 section 3.1.3: "An untagged FETCH response MUST be sent, even if the .SILENT suffix is specified"
-def _untouched(view: View, chosen: list[int], before: list[Message], modified: set[Uid]) -> list[bytes]:
+def _untouched(view: View, chosen: list[int], before: list[Message], modified: set[Uid], uid: bool) -> list[bytes]:
     """FETCH with MODSEQ of those that had the flags already: the news are silent about them."""
     pairs = zip(chosen, before, strict=True)
     same = [(i + 1, m) for i, m in pairs if m.uid not in modified and view.messages[i].modseq == m.modseq]
-    return [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (seq, m.uid, m.modseq) for seq, m in same]
+    number = [b"UID %d " % m.uid if uid else b"" for _, m in same]
+    return [b"* %d FETCH (%bMODSEQ (%d))\r\n" % (seq, n, m.modseq) for n, (seq, m) in zip(number, same, strict=True)]
 
 
 def _numbers(view: View, uids: list[int]) -> list[int]:
