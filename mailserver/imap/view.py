@@ -12,8 +12,7 @@ their numbers, and are announced by the next command that may.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mailserver.store.errors import Kind, StoreError
@@ -136,16 +135,6 @@ class View:
             return []
         present = {m.uid for m in there}
         return [m for m in messages if m.uid not in present]
-
-    def reflag_ghosts(self, wanted: Mapping[int, tuple[int, frozenset[str]]]) -> None:
-        """Give messages that are gone, by UID, the flags that the client set: its numbers still name them."""
-        kept = list(self.messages)
-        for uid, (flags, keywords) in wanted.items():
-            i = self.index_of(uid)
-            if i is not None:
-                kept[i] = ghost = copy(kept[i])
-                ghost.flags, ghost.keywords = flags, keywords
-        self.messages = kept
 
     # -- news
 

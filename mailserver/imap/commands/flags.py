@@ -34,12 +34,6 @@ def store(session: Session, args: StoreFlags) -> Completion:
     uids = [m.uid for m in before]
     result = view.mailbox.store_flags(uids, _OPS[args.op], args.flags, args.keywords, args.unchanged_since)
     modified = set(result.modified)
-    gone = view.gone_from(result.snapshot, before)
-    if args.unchanged_since is not None:
-        modified.update(m.uid for m in gone)
-    elif gone:
-        # RFC 9051 section 7.5.1: no EXPUNGE may be sent now, so the client goes on as if they were there
-        view.reflag_ghosts({int(m.uid): _expected(m, args) for m in gone})
     uid = args.messages.uid
     if args.silent:
         expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
@@ -53,8 +47,7 @@ def store(session: Session, args: StoreFlags) -> Completion:
         # RFC 7162 section 3.1.3: MODIFIED lists UIDs after UID STORE, sequence numbers after STORE
         failed = sorted(modified) if uid else _numbers(view, sorted(modified))
         return ok("Conditional STORE failed for some messages", b"MODIFIED " + number_set(failed))
-    # RFC 5530 section 3: EXPUNGEISSUED, "The client may want to issue NOOP soon"
-    return ok("STORE completed", b"EXPUNGEISSUED" if gone else b"")
+    return ok("STORE completed")
 
 
 # RFC 7162 section 3.1.3: "An untagged FETCH response MUST be sent, even if the .SILENT suffix is specified"
