@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
 from mailserver.mail.lines import CrlfWriter
+from mailserver.store.formats.maildir.syncing import make_directories
 
 _SCHEMA = """
 create table if not exists message (
@@ -71,7 +72,7 @@ class Spool:
         self.path = path
         self.sync = sync
         self.on_new: Callable[[], None] = lambda: None
-        os.makedirs(f"{path}/messages", mode=0o700, exist_ok=True)
+        make_directories(f"{path}/messages", sync=sync)
         self._lock = threading.Lock()
         self._db = sqlite3.connect(f"{path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False)
         self._db.execute("pragma journal_mode = wal")
