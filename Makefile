@@ -53,7 +53,7 @@ interop: $(BIN)/.installed ## against the programs of others: those that are ins
 	$(BIN)/pytest -q tests/interop
 
 crash: $(BIN)/.installed ## N=2000 times: kill the server at any moment and look at the disk; then let each system call fail
-	CRASH_N=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/crash
+	CRASH_N=$(N) $(BIN)/pytest -q -rP --timeout 86400 -n $(JOBS) tests/crash
 
 stress: $(BIN)/.installed ## N=2000 seconds for each scene: many sessions at random, every word of the server judged
 	STRESS_SECONDS=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/concurrency

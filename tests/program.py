@@ -14,10 +14,14 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parents[1]
 USERS = ("alice", "bob")
 _PORTS = "host = '127.0.0.1'\nport = 0\nssl_port = -1\n"
+_SECTIONS = {"smtp": ("smtp", "lmtp"), "imap": ("imap",), "pop3": ("pop3",)}
 
 
 class Program:
-    """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``."""
+    """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``.
+
+    ``settings``: further lines for sections of the settings, by name; "" for those before the first section.
+    """
 
     def __init__(
         self,
@@ -29,16 +33,27 @@ class Program:
         environment: Mapping[str, str] | None = None,
         protocols: Sequence[str] = ("imap", "pop3"),
         mail: Path | None = None,
+        users: Sequence[str] = USERS,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.mail = mail or folder / "mail"
         self.log = folder / "log"
-        (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in USERS))
+        (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+        sections = {
+            "": "hostname = 'mail.example.com'\ndomains = ['example.com']\n",
+            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\n",
+            "server": f"workers = {workers}\ngrace_seconds = 2\n",
+            "http": "port = -1\n",
+            "submission": "port = -1\nssl_port = -1\n",
+            "queue": f"path = '{folder / 'queue'}'\n",
+            "limits": "max_connections_per_address = 0\n",
+            **{section: _PORTS for name in protocols for section in _SECTIONS[name]},
+        }
+        for name, lines in (settings or {}).items():
+            sections[name] = sections.get(name, "") + lines + "\n"
         (folder / "m.toml").write_text(
-            f"hostname = 'mail.example.com'\n[storage]\nmailbox_path = '{self.mail}'\ndurability = '{durability}'\n"
-            f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
-            "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
-            + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
+            "".join((f"[{name}]\n" if name else "") + lines for name, lines in sections.items())
         )
         self._wrapper = list(wrapper)
         self._environment = environment
@@ -78,6 +93,16 @@ class Program:
         """SIGKILL for it and all its workers, at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def workers(self) -> list[int]:
+        """The processes that serve: its children, or itself when it has none."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children] or [self.process.pid]
+
+    def kill_one(self, number: int) -> None:
+        """SIGKILL for one worker; the supervisor starts another one."""
+        workers = self.workers()
+        os.kill(workers[number % len(workers)], signal.SIGKILL)
 
     def stop(self) -> None:
         """An orderly end."""
