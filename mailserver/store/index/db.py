@@ -266,8 +266,8 @@ class Index:
         """One transaction: the folder's row, changed or new messages, expunged (uid, modseq).
 
         Unless the file is the one of ``epoch``, which knows all others, ``every`` message is written, and nothing else
-        stays; so it is where the file does not know the folder (any more). False when it could not be written: then the files stand alone, and the index must be given every message
-        next time (``epoch`` empty).
+        stays; so it is where the file does not know the folder. False when it could not be written: then the files
+        stand alone, and the index must be given every message next time (``epoch`` empty).
         """
         with self._use() as db:
             if db is None:
