@@ -21,8 +21,10 @@ from dataclasses import dataclass, replace
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
 from mailserver.mail.lines import CrlfWriter
+from mailserver.ops import log as logging
 from mailserver.store.formats.maildir.syncing import make_directories
 
+_log = logging.get("queue")
 _SCHEMA = """
 create table if not exists message (
     id text primary key, sender text not null, user text not null, utf8 integer not null, body text not null,
@@ -74,11 +76,17 @@ class Spool:
         self.on_new: Callable[[], None] = lambda: None
         make_directories(f"{path}/messages", sync=sync)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(f"{path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False)
-        self._db.execute("pragma journal_mode = wal")
-        self._db.execute(f"pragma synchronous = {'full' if sync else 'off'}")
-        self._db.executescript(_SCHEMA)
+        with open(f"{path}/opening.lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the change to wal waits for nobody: of two workers one would fail
+            self._db = self._open()
         self._charge = -1
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(f"{self.path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False)
+        db.execute("pragma journal_mode = wal")
+        db.execute(f"pragma synchronous = {'full' if self.sync else 'off'}")
+        db.executescript(_SCHEMA)
+        return db
 
     def close(self) -> None:
         """Close the database; give up charge."""
@@ -324,6 +332,7 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
+        _log.error("queue-failed", cause=str(error))
         raise Refused(DISK_FULL) from error
 
 
