@@ -126,7 +126,7 @@ class Account:
                 inode = 0
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
-        with self._guard:
+        with os_errors(), self._guard:
             found = self._mailboxes.get(directory)
             if found is None or found.gone or found.keeper.is_another(inode):
                 found = self._mailboxes[directory] = Mailbox(

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import time
 from collections.abc import Iterator
 from enum import Enum
+
+from mailserver.ops import log as logging
+
+_log = logging.get("store")
+_QUIET_SECONDS = 1.0  # between two lines in the log about the same error: a full disk refuses everybody
+_complained: dict[int, float] = {}  # errno -> when
 
 
 class Kind(Enum):
@@ -53,6 +60,9 @@ _BY_ERRNO = {
 }
 
 
+_ORDINARY = (Kind.NOT_FOUND, Kind.BAD_NAME)  # what clients ask for; everything else is for whoever runs the machine
+
+
 @contextlib.contextmanager
 def os_errors() -> Iterator[None]:
     """Turn an OSError of the block into a StoreError; what is not known to be lasting is temporary."""
@@ -60,4 +70,13 @@ def os_errors() -> Iterator[None]:
         yield
     except OSError as error:
         kind, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
+        if kind not in _ORDINARY:
+            _complain(error)
         raise StoreError(kind, text) from error
+
+
+def _complain(error: OSError) -> None:
+    now = time.monotonic()
+    if now - _complained.get(error.errno or 0, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+        _complained[error.errno or 0] = now
+        _log.error("storage-failed", cause=str(error))

@@ -178,10 +178,10 @@ class Index:
                 with contextlib.suppress(sqlite3.Error):
                     if db.in_transaction:
                         db.execute("ROLLBACK")
-                self._complain(error)
                 if _worthless(error) and self._is_ours():
                     self._discard(error)
                 else:
+                    self._complain(error)
                     self._close()
             else:
                 if not self._patient:
