@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import grp
 import importlib
 import os
@@ -42,6 +43,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 _log = logging.get("app")
+# objects made before the garbage collector looks for cycles: commands make few, and a mailbox holds many that are none
+_GC_THRESHOLDS = (20_000, 20, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class App:
         """Serve, as worker number ``row``; returns when connections are taken."""
         self.services.worker = row
         if self.workers > 1:
-            self.services.limits.adopt(row)
+            self.services.adopt(row)
             metrics.REGISTRY.adopt(row)
         if not row:
             metrics.BUILD.inc(1 - metrics.BUILD.value(version=mailserver.__version__), version=mailserver.__version__)
@@ -148,6 +151,8 @@ class App:
         """Serve until SIGTERM or SIGINT; call it in the main thread. ``ready`` is called when connections are taken."""
         workers.block_signals()
         self.bind()
+        gc.freeze()  # what was made until here stays: the workers share it, and no collection looks at it again
+        gc.set_threshold(*_GC_THRESHOLDS)
         if self.workers > 1:
             metrics.REGISTRY.share(self.workers)
             grace = float(self.settings.server.grace_seconds)

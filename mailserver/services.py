@@ -26,11 +26,15 @@ from mailserver.net.listen import Endpoint
 from mailserver.net.server import ServerOptions, StreamServer
 from mailserver.net.tls import TlsKeeper
 from mailserver.net.waiter import Waiter
+from mailserver.ops.rates import Rates
 
 if TYPE_CHECKING:
+    import dns.resolver
+
     from mailserver.delivery.queue.scheduler import Scheduler
     from mailserver.delivery.queue.spool import Spool
     from mailserver.delivery.router import Router
+    from mailserver.delivery.webhook import Webhook
     from mailserver.store.quota import Limits
     from mailserver.store.store import Store
 
@@ -44,6 +48,8 @@ class Services:
             settings = dataclasses.replace(settings, hostname=socket.getfqdn())
         self.settings = settings
         self.limits = SharedLimits(worker_count(settings))
+        self.per_minute = Rates(60.0, worker_count(settings))
+        self.per_hour = Rates(3600.0, worker_count(settings))
         self.waiter = Waiter()
         self.tls = _tls(settings)
         self.users: UserSource = _users(settings, users)
@@ -53,6 +59,8 @@ class Services:
         self._router: Router | None = None
         self.spool: Spool | None = None  # there is a queue once `start_queue` was called
         self._scheduler: Scheduler | None = None
+        self._webhook: Webhook | None = None
+        self._resolver: dns.resolver.Resolver | None = None
         self.worker = 0  # number of this worker process; background work that must run once runs in worker 0
 
     @property
@@ -85,6 +93,33 @@ class Services:
             with self._lock:
                 self._router = self._router or made
         return self._router
+
+    @property
+    def resolver(self) -> dns.resolver.Resolver:
+        """The way to the name servers, made at first use."""
+        if self._resolver is None:
+            from mailserver.delivery import dns  # not needed by IMAP and POP3 alone
+
+            with self._lock:
+                self._resolver = self._resolver or dns.resolver(self.settings.server.nameservers)
+        return self._resolver
+
+    @property
+    def webhook(self) -> Webhook | None:
+        """Who is told of messages received; None when nobody is."""
+        own = self.settings.webhook
+        if self._webhook is None and own.url:
+            from mailserver.delivery.webhook import Webhook  # not needed by who has none
+
+            with self._lock:
+                self._webhook = self._webhook or Webhook(own.url, own.timeout_seconds, own.max_waiting)
+        return self._webhook
+
+    def adopt(self, row: int) -> None:
+        """Say which worker this process is; called once, just after the fork."""
+        self.limits.adopt(row)
+        self.per_minute.adopt(row)
+        self.per_hour.adopt(row)
 
     def _limits(self, user: str) -> Limits:
         """What a user may keep: by the users file, else by the settings."""
@@ -143,6 +178,9 @@ class Services:
         if self.spool is not None:
             self.spool.close()
             self.spool = None
+        if self._webhook is not None:
+            self._webhook.close()
+            self._webhook = None
         with self._lock:
             store, self._store = self._store, None
         if store is not None:

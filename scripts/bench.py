@@ -5,6 +5,8 @@
 Every connection sends one command, waits for its end, and sends the next (``pop3_pipelined`` does not wait). Each round
 runs a workload first on one server, then on the other; what is printed is the median of the rounds and the ratio.
 Repeated runs differ by a third on a busy machine: look at ratios, and do not run anything beside it.
+
+``smtp_5k`` and ``smtp_50k`` are beside Postfix: `scripts.bench_smtp`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+from scripts import bench_smtp
 
 USERS = 10
 MESSAGES = 200
@@ -329,12 +333,23 @@ def dovecot() -> Iterator[dict[str, int]]:
 def main() -> int:
     """Run the workloads and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("workloads", nargs="*", choices=[*WORKLOADS, *POP_WORKLOADS, []], help="default: all")
+    every = [*WORKLOADS, *POP_WORKLOADS, *bench_smtp.SIZES]
+    parser.add_argument("workloads", nargs="*", choices=[*every, []], help="default: all")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    chosen = arguments.workloads or every
+    bench_reading(arguments, [name for name in chosen if name not in bench_smtp.SIZES])
+    bench_smtp.bench([name for name in chosen if name in bench_smtp.SIZES], arguments.rounds, arguments.workers)
+    return 0
+
+
+def bench_reading(arguments: argparse.Namespace, chosen: list[str]) -> None:
+    """Run the workloads of IMAP and POP3, ours and Dovecot in turns."""
+    if not chosen:
+        return
     with_dovecot = Path("/usr/sbin/dovecot").exists() and os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         ports = {"postkeep": stack.enter_context(ours(Path(name) / "ours", arguments.workers))}
@@ -344,7 +359,7 @@ def main() -> int:
             fill(found["imap"])
         print(f"{'workload':15}" + "".join(f"{server:>14}" for server in ports) + "  ratio  per second", flush=True)
         units = {name: unit for name, (_, unit) in [*WORKLOADS.items(), *POP_WORKLOADS.items()]}
-        for workload in arguments.workloads or units:
+        for workload in chosen:
             rates: dict[str, list[float]] = {server: [] for server in ports}
             for _ in range(arguments.rounds):
                 for server, found in ports.items():
@@ -352,7 +367,6 @@ def main() -> int:
             medians = [statistics.median(r) for r in rates.values()]
             ratio = f"{medians[0] / medians[1]:6.2f}" if with_dovecot else "     -"
             print(f"{workload:15}" + "".join(f"{m:14,.0f}" for m in medians) + f" {ratio}  {units[workload]}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def _about(field: dataclasses.Field[Any]) -> list[str]:
     low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
     bounds = f"{low} to {high}" if high is not None else f"at least {low}" if low is not None else ""
     if choices and field.type != "int | str":
-        bounds = " or ".join(f'"{choice}"' for choice in choices)
+        last = ", " if isinstance(field.metadata["default"], list) else " or "
+        bounds = last.join(f'"{choice}"' for choice in choices)
     if bounds and not field.name.endswith("port"):
         text += f" ({bounds})"
     return [f"# {line}" for line in textwrap.wrap(text, 116, break_on_hyphens=False)]

@@ -14,13 +14,23 @@ from types import TracebackType
 ROOT = Path(__file__).resolve().parents[1]
 USERS = ("alice", "bob")
 _PORTS = "host = '127.0.0.1'\nport = 0\nssl_port = -1\n"
-_SECTIONS = {"smtp": ("smtp", "lmtp"), "imap": ("imap",), "pop3": ("pop3",)}
+
+
+def receiving(folder: Path, queue: str = "") -> dict[str, str]:
+    """Settings for a server of example.com that takes mail for everywhere; ``queue``: further lines of that section."""
+    return {
+        "": "domains = ['example.com']",
+        "smtp": "trusted_networks = ['127.0.0.0/8']",
+        "submission": "port = -1\nssl_port = -1",
+        "queue": f"path = '{folder / 'queue'}'\n{queue}",
+    }
 
 
 class Program:
     """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``.
 
-    ``settings``: further lines for sections of the settings, by name; "" for those before the first section.
+    ``extra``: further text of the settings. ``protocols`` may also name submission and lmtp. ``settings``: more
+    lines for sections, by name, "" for those before the first.
     """
 
     def __init__(
@@ -29,10 +39,12 @@ class Program:
         *,
         workers: int = 1,
         durability: str = "relaxed",
+        mailbox_format: str = "maildir",
         wrapper: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         protocols: Sequence[str] = ("imap", "pop3"),
         mail: Path | None = None,
+        extra: str = "",
         users: Sequence[str] = USERS,
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -41,23 +53,21 @@ class Program:
         self.log = folder / "log"
         (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
         sections = {
-            "": "hostname = 'mail.example.com'\ndomains = ['example.com']\n",
-            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\n",
+            "": "hostname = 'mail.example.com'\n",
+            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\nformat = '{mailbox_format}'\n",
             "server": f"workers = {workers}\ngrace_seconds = 2\n",
             "http": "port = -1\n",
-            "submission": "port = -1\nssl_port = -1\n",
-            "queue": f"path = '{folder / 'queue'}'\n",
             "limits": "max_connections_per_address = 0\n",
-            **{section: _PORTS for name in protocols for section in _SECTIONS[name]},
+            **dict.fromkeys(protocols, _PORTS),
         }
         for name, lines in (settings or {}).items():
             sections[name] = sections.get(name, "") + lines + "\n"
         (folder / "m.toml").write_text(
-            "".join((f"[{name}]\n" if name else "") + lines for name, lines in sections.items())
+            "".join((f"[{name}]\n" if name else "") + lines for name, lines in sections.items()) + extra
         )
         self._wrapper = list(wrapper)
         self._environment = environment
-        self._protocols = [f"--{name}" for name in protocols]
+        self._protocols = [f"--{name}" for name in protocols if name in ("imap", "pop3", "smtp")]
         self.start()
 
     def start(self) -> None:

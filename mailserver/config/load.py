@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import re
 import typing
@@ -132,6 +133,18 @@ class _Reader:
         if bool(tls.certificate) != bool(tls.private_key):
             missing = "private_key" if tls.certificate else "certificate"
             self.error(("tls", missing), "certificate and private_key are needed together")
+        if settings.webhook.url and not re.match(r"https?://[^/]", settings.webhook.url):
+            self.error(("webhook", "url"), 'must begin with "http://" or "https://"')
+        name, colon, value = settings.delivery.spam_header.partition(":")
+        if not name.strip() or not colon or not value.strip():
+            self.error(("delivery", "spam_header"), 'must be a field and its value, as "X-Spam-Flag: YES"')
+        for text in settings.server.nameservers:
+            try:
+                host, colon, port = text.rpartition(":")
+                numbered = colon and port.isdigit() and (":" not in host or host.endswith("]"))
+                ipaddress.ip_address((host if numbered else text).strip("[]"))
+            except ValueError:
+                self.error(("server", "nameservers"), f"{text}: is no address")
         if settings.queue.retry_first_seconds > settings.queue.retry_longest_seconds:
             self.error(("queue", "retry_first_seconds"), "is more than retry_longest_seconds")
 
@@ -150,8 +163,9 @@ def _problem(value: Any, hint: Any, about: Mapping[str, Any]) -> str:
     if hint is bool:
         return "" if isinstance(value, bool) else "must be true or false"
     if typing.get_origin(hint) is tuple:
-        fits = isinstance(value, list) and all(isinstance(word, str) for word in value)
-        return "" if fits else 'must be a list of texts, as ["a", "b"]'
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            return 'must be a list of texts, as ["a", "b"]'
+        return next((f"{word}: {found}" for word in value if (found := _word_problem(word, about["choices"]))), "")
     if isinstance(value, int) and not isinstance(value, bool) and hint is not str:
         return _range_problem(value, about["low"], about["high"])
     if isinstance(value, str) and hint is not int:

@@ -37,7 +37,18 @@ _SSL_PORT = "Port for clients that begin with TLS"
 _ENABLE = "Offer TLS, at once on ssl_port and by command on port; needs a certificate in [tls]."
 _CONNECTIONS = "Connections at the same time; each is a thread and some 30 kB."
 _SIZE = "Largest message."
+_EXTENSIONS = (
+    *("8BITMIME", "AUTH", "BINARYMIME", "CHUNKING", "DELIVERBY", "DSN", "ENHANCEDSTATUSCODES", "EXPN"),
+    *("FUTURERELEASE", "HELP", "LIMITS", "MT-PRIORITY", "PIPELINING", "REQUIRETLS", "SIZE", "SMTPUTF8"),
+    *("STARTTLS", "VRFY"),
+)
 _MB50 = 50 * 1024 * 1024
+
+
+def _extensions() -> Any:
+    """Declare which extensions of SMTP a server does without."""
+    text = "Extensions neither to announce nor to understand, for peers that misuse them; also VRFY, EXPN and HELP."
+    return setting([], text, choices=_EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +141,7 @@ class SmtpConfig(Listener):
         '"accept": a line may end with LF alone (the end of a message never does). "refuse": such mail is refused.',
         choices=("accept", "refuse"),
     )
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +152,15 @@ class SubmissionConfig(Listener):
     ssl_port: int = _port(465, _SSL_PORT)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
     check_sender: bool = setting(True, "Users who logged in may send only from their own addresses; on port 25 too.")
+    check_from: bool = setting(True, "The addresses in From: must be the user's own as well; on port 25 too.")
+    messages_per_hour: int = setting(
+        1000, "Messages of one user; a stolen password shall not send a million. 0 = no bound.", low=0
+    )
+    recipients_per_hour: int = setting(5000, "Recipients of all messages of one user. 0 = no bound.", low=0)
+    max_hold_seconds: int = setting(
+        2592000, "So long may users have a message held before it is sent (FUTURERELEASE); 0 = not at all.", low=0
+    )
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +171,7 @@ class LmtpConfig(Listener):
     port: int = _port(24, "Port")
     enable_ssl: bool = setting(False, _ENABLE)
     max_message_size: int = setting(_MB50, _SIZE, low=1024, high=2**40)
+    disabled_extensions: tuple[str, ...] = _extensions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +246,10 @@ class ServerConfig:
     workers: int | str = setting(
         1, 'Processes that share the work; "auto" = one per core.', low=1, high=256, choices=("auto",)
     )
+    nameservers: tuple[str, ...] = setting(
+        [],
+        'Name servers to ask: ["127.0.0.1:53"]; none: the system\'s. On DNSSEC only those on loopback are believed.',
+    )
     user: str = setting("", "Give up root for this user when the ports are open; empty: stay who we are.")
     grace_seconds: int = setting(10, "At a stop, sessions have so long to say goodbye.", low=0, high=3600)
     log_level: str = setting(
@@ -239,7 +265,10 @@ class DeliveryConfig:
     recipient_delimiter: str = setting("+", "alice+anything is alice's; empty: no such addresses.")
     postmaster: str = setting("", "User or address for mail to postmaster and abuse; empty: the first user.")
     aliases_file: str = setting("", '"name: target, target" a line; @domain is whatever else comes to a domain.')
-    spam_folder: str = setting("", 'Folder for mail with "X-Spam-Flag: YES" in its header ("Junk"); empty: the INBOX.')
+    spam_folder: str = setting(
+        "Junk", "Folder for mail that a filter before us has marked; made when it is missing; empty: the INBOX."
+    )
+    spam_header: str = setting("X-Spam-Flag: YES", "The header field with which the filter marks it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,16 +281,70 @@ class QueueConfig:
     relay_password_file: str = setting("", "File with the password for relay_user.")
     relay_tls: str = setting(
         "auto",
-        '"auto": by STARTTLS where it is offered. "implicit": from the beginning (port 465). "never".',
-        choices=("auto", "implicit", "never"),
+        '"auto": by STARTTLS where it is offered. "required": so or not at all. "implicit": from the beginning (port'
+        ' 465). "never".',
+        choices=("auto", "required", "implicit", "never"),
     )
-    workers: int = setting(4, "Deliveries at the same time.", low=1, high=1000)
+    port: int = setting(25, "Where the mail servers of other domains listen.", low=1, high=65535)
+    tls: str = setting(
+        "opportunistic",
+        '"opportunistic": where other servers offer it. "required": nothing goes out in clear. "verified": nor to a'
+        " server without a right certificate; much mail then waits in vain.",
+        choices=("opportunistic", "required", "verified"),
+    )
+    workers: int = setting(50, "Deliveries at the same time; threads, made when needed.", low=1, high=1000)
     connections_per_destination: int = setting(3, "Of them, to one domain.", low=1, high=1000)
     retry_first_seconds: int = setting(300, "First pause after a temporary failure; it doubles.", low=1, high=86400)
     retry_longest_seconds: int = setting(14400, "Longest pause between attempts.", low=1, high=604800)
     delay_warning_seconds: int = setting(14400, "Then the sender is told that it is late; 0 = never.", low=0)
     lifetime_seconds: int = setting(
         432000, "Then it goes back to its sender (RFC 5321 section 4.5.4.1: 4-5 days).", low=60
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookConfig:
+    """A program on the web that is told of each message received: JSON with from, recipients, size, time, address."""
+
+    url: str = setting("", "Where to POST, http or https; empty: nobody is told. A notice: it is not tried again.")
+    timeout_seconds: int = setting(10, "For each step of a call.", low=1, high=300)
+    max_waiting: int = setting(1000, "Receipts of one worker that wait; more are dropped, mail is not.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefenceConfig:
+    """Against unwanted mail on port 25; all of it is off. Logins, trusted networks, postmaster and abuse pass."""
+
+    connections_per_minute: int = setting(
+        0, "Of one address (IPv6: one /64); 0 = no bound, for big senders open many.", low=0
+    )
+    messages_per_minute: int = setting(0, "Of one address; 0 = no bound, for a list may send many at once.", low=0)
+    greeting_delay_seconds: int = setting(
+        0,
+        "Greet after this pause, and refuse who talks before: programs that only send junk do. It slows all.",
+        low=0,
+        high=30,
+    )
+    helo: str = setting(
+        "off",
+        '"forged": refuse who greets with a name of ours. "strict": also with what is no full host name, as some'
+        " printers and old programs do.",
+        choices=("off", "forged", "strict"),
+    )
+    dnsbl: tuple[str, ...] = setting(
+        [], 'Refuse whom one of these lists names: ["zen.example.org"]. Whom they list is their decision, not yours.'
+    )
+    greylist_seconds: int = setting(
+        0,
+        "Ask unknown senders to come again after so long; it delays the first mail of each network.",
+        low=0,
+        high=86400,
+    )
+    tarpit_seconds: int = setting(
+        0,
+        "After three refusals each further one waits so long; each waiting client holds a connection.",
+        low=0,
+        high=60,
     )
 
 
@@ -278,6 +361,12 @@ class LimitsConfig:
     )
     max_unauthenticated: int = setting(200, "Connections not logged in; over it the oldest of them is let go.", low=0)
     max_bad_commands: int = setting(20, "Commands in a row that made no sense, then the connection ends.", low=1)
+    max_junk_commands: int = setting(
+        100, "SMTP commands that move no mail (NOOP, RSET, VRFY, unknown recipients), then the connection ends.", low=1
+    )
+    max_transfer_seconds: int = setting(
+        3600, "All octets of one SMTP message, however slowly they drip; 0 = as long as they come.", low=0
+    )
     max_line: int = setting(
         65536, "One line of a command: RFC 7162 section 4 wants 8192, sets of UIDs are longer.", low=1000
     )
@@ -308,4 +397,6 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
     queue: QueueConfig = field(default_factory=QueueConfig)
+    defence: DefenceConfig = field(default_factory=DefenceConfig)
+    webhook: WebhookConfig = field(default_factory=WebhookConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)

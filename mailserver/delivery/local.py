@@ -7,13 +7,19 @@ shared, and others must not read there who got a blind copy.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from typing import IO
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.delivery.together import Together
+from mailserver.mail.convert import Mapped, convert
 from mailserver.mail.lines import to_crlf
 from mailserver.ops import metrics
+from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.mailbox import Append, Mailbox
@@ -21,7 +27,7 @@ from mailserver.store.store import Store
 
 INBOX = "INBOX"
 _COPY = 1 << 20
-_SPAM = re.compile(rb"^x-spam-flag[ \t]*:[ \t]*yes\b", re.IGNORECASE | re.MULTILINE)
+_TRACE = 4096  # octets of what final delivery puts in front
 
 _STATUSES = {
     Kind.NO_QUOTA: Status(552, "5.2.2", "Mailbox full"),
@@ -38,15 +44,49 @@ def status_of(error: StoreError) -> Status:
 
 
 class LocalTarget:
-    """The mailboxes of this server. ``spam_to``: the folder for messages that carry X-Spam-Flag: YES, "" for none."""
+    """The mailboxes of this server. ``spam_to``: the folder for messages with ``spam_header``, "" for none."""
 
-    def __init__(self, store: Callable[[], Store], *, spam_to: str = "") -> None:
+    def __init__(self, store: Callable[[], Store], *, spam_to: str = "", spam_header: str = "X-Spam-Flag: YES") -> None:
         self.store = store
         self.spam_to = spam_to
+        self.together = Together()
+        name, _, value = (re.escape(part.strip().encode()) for part in spam_header.partition(":"))
+        pattern = rb"^%b[ \t]*:[ \t]*%b(?![^\s,;])" % (name, value)
+        self.marked = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+
+    def has(self, user: str, beginning: bytes, since: float) -> bool:
+        """Say whether a user has a message with ``beginning`` in its header, come after ``since`` (seconds since 1970).
+
+        Raises `StoreError`.
+        """
+        account = self.store().account(user)
+        for box in [account.mailbox(info.name) for info in account.mailboxes() if info.selectable]:
+            for message in box.rescan().messages:
+                if message.internaldate >= int(since):
+                    with box.open(message) as file:
+                        if beginning in file.read_range(0, len(beginning) + _TRACE):
+                            return True
+        return False
 
     def start(self, envelope: Envelope) -> LocalDelivery:
         """Begin a message."""
         return LocalDelivery(self, envelope)
+
+
+# RFC 6154 section 2: \Junk, "Messages deemed to be junk mail are held here", whatever its name is
+def _junk(account: Account, name: str) -> str:
+    """Return the folder for junk; made when it is missing. Where that cannot be, it is the INBOX."""
+    if account.exists(name):
+        return name
+    special = next((box.name for box in account.mailboxes() if box.special_use == "\\Junk" and box.selectable), "")
+    if special:
+        return special
+    try:
+        account.create(name, "\\Junk")
+    except StoreError as error:
+        if error.kind is not Kind.EXISTS:
+            return INBOX
+    return name
 
 
 class LocalDelivery:
@@ -60,6 +100,7 @@ class LocalDelivery:
         self._incoming: Incoming | None = None
         self._inbox: Mailbox | None = None
         self._folder = INBOX
+        self._raw: IO[bytes] | None = None  # a binary message as it came: what it becomes is known when it is whole
         self.header = b""  # as it was given to ``write``
 
     @property
@@ -77,13 +118,15 @@ class LocalDelivery:
             with os_errors():
                 if self._incoming is None:
                     self._incoming = self._begin(data)
-                self._incoming.write(data)
+                    if self._envelope.binary:
+                        self._raw = tempfile.TemporaryFile(dir=os.path.dirname(self._incoming.path))  # noqa: SIM115 - abort
+                (self._raw or self._incoming).write(data)
         except StoreError as error:
             raise Refused(status_of(error)) from error
 
     def _begin(self, header: bytes) -> Incoming:
         self.header = header
-        if self._target.spam_to and _SPAM.search(header):
+        if self._target.spam_to and self._target.marked.search(header):
             self._folder = self._target.spam_to
         for user in self._users:
             try:
@@ -106,16 +149,17 @@ class LocalDelivery:
 
     def _mailbox(self, user: str) -> Mailbox:
         account = self._target.store().account(user)
-        if self._folder != INBOX:
-            if account.exists(self._folder):
-                return account.mailbox(self._folder)
-            self._folder = INBOX
-        return account.mailbox(INBOX)
+        return account.mailbox(INBOX if self._folder == INBOX else _junk(account, self._folder))
 
     def commit(self) -> dict[Recipient, Status]:
         """Give the message its names and UIDs; durable when it returns. See `Delivery.commit`."""
         assert self._incoming is not None
         single = len(self._users) == 1
+        try:
+            if self._raw is not None:
+                self._convert(self._raw, self._incoming)
+        except StoreError as error:
+            self._failed = dict.fromkeys(self._users, status_of(error))
         for user in self._users:
             if user in self._failed:
                 continue
@@ -130,9 +174,20 @@ class LocalDelivery:
             metrics.DELIVERED.inc(len(self._failed), result="failed")
         return {r: self._failed[user] for user, group in self._users.items() if user in self._failed for r in group}
 
+    # RFC 3030 section 3: "preserve all bits in each octet". A mail store has lines, and IMAP no NUL
+    # (RFC 9051 section 4.3.1): parts that are not lines are kept in base64, and BINARY gives them as they came.
+    def _convert(self, raw: IO[bytes], incoming: Incoming) -> None:
+        with os_errors():
+            raw.flush()
+            if os.fstat(raw.fileno()).st_size:
+                with Mapped(raw.fileno(), 0, access=mmap.ACCESS_READ) as octets:
+                    for piece in convert(octets, b"8bit"):  # type: ignore[arg-type]  # it can what is asked of it
+                        incoming.write(piece)
+
     def _place(self, user: str, incoming: Incoming, single: bool) -> None:
         if single and self._inbox is not None:
-            self._inbox.append([Append(incoming)])
+            self._target.together.append(self._inbox, incoming)
+            self._incoming = None  # it has its name: nothing is left to remove
             return
         mailbox = self._mailbox(user)
         try:
@@ -145,6 +200,13 @@ class LocalDelivery:
     def octets(self) -> Iterator[bytes]:
         """The message as it was given to ``write``, header first, for those for whom ``commit`` failed."""
         assert self._incoming is not None
+        if self._raw is not None:
+            yield self.header
+            at = len(self.header)
+            while data := os.pread(self._raw.fileno(), _COPY, at):
+                yield data
+                at += len(data)
+            return
         with open(self._incoming.path, "rb") as file:
             yield self.header
             file.seek(len(self._trace()) + len(to_crlf(self.header)))
@@ -164,5 +226,8 @@ class LocalDelivery:
 
     def abort(self) -> None:
         """Remove what was written and not placed."""
-        if self._incoming is not None:
-            self._incoming.discard()
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.discard()
+        if self._raw is not None:
+            self._raw.close()

@@ -205,9 +205,9 @@ class Router:
         """Begin a message for recipients of all kinds."""
         return RoutedDelivery(self, envelope)
 
-    def target(self, recipient: Recipient) -> DeliveryTarget:
-        """Return who delivers to ``recipient``."""
-        if recipient.user:
+    def target(self, recipient: Recipient, envelope: Envelope) -> DeliveryTarget:
+        """Return who delivers to ``recipient``: the queue also for users here when the message is held (RFC 4865)."""
+        if recipient.user and (not envelope.release or self.queue is None):
             return self._local
         if self.queue is None:
             raise Refused(RELAY_DENIED)
@@ -227,7 +227,7 @@ class RoutedDelivery:
         """Add a recipient; one place gets one copy."""
         if recipient.key in self._seen:
             return
-        target = self._router.target(recipient)
+        target = self._router.target(recipient, self._envelope)
         part = self._parts.get(target)
         if part is None:
             part = self._parts[target] = target.start(self._envelope)

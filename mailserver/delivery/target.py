@@ -74,10 +74,21 @@ class Envelope:
     sender: str
     user: str = ""  # who logged in to send it
     utf8: bool = False  # RFC 6531: the next server must know SMTPUTF8
-    body: str = ""  # "", "7BIT" or "8BITMIME"
+    body: str = ""  # "", "7BIT", "8BITMIME" or "BINARYMIME"
     ret: str = ""  # RFC 3461 section 4.3: "", FULL or HDRS
     envid: str = ""  # RFC 3461 section 4.4, decoded
     per_recipient: bool = False  # the client hears of each recipient apart (RFC 2033), so what fails is not queued
+    tls: str = ""  # RFC 8689: "required", or "optional" for a message with TLS-Required: No
+    release: float = 0.0  # RFC 4865: not to be delivered before; seconds since 1970
+    by: float = 0.0  # RFC 2852: to be delivered before; seconds since 1970, 0 for any time
+    by_mode: str = ""  # "R": what is late goes back; "N": the sender is told
+    by_trace: bool = False  # the sender wants to hear of each server it passes
+    priority: int = 0  # RFC 6710: from -9 to 9, higher ones go first
+
+    @property
+    def binary(self) -> bool:
+        """Whether the octets are no lines (RFC 3030 section 3): they are kept as they came."""
+        return self.body == "BINARYMIME"
 
 
 class Delivery(Protocol):

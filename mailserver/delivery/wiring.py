@@ -44,7 +44,8 @@ def router(services: Services) -> Router:
 
 def local(services: Services) -> LocalTarget:
     """Return the mailboxes of this server as a target."""
-    return LocalTarget(lambda: services.store, spam_to=services.settings.delivery.spam_folder)
+    delivery = services.settings.delivery
+    return LocalTarget(lambda: services.store, spam_to=delivery.spam_folder, spam_header=delivery.spam_header)
 
 
 def spool(settings: Settings) -> Spool:
@@ -64,12 +65,20 @@ def scheduler(services: Services, spool: Spool, carrier: Relay | None = None) ->
     if not spool.take_charge():
         _log.warning("queue-busy", path=spool.path, reason="another process delivers from it")
         return None
-    spool.sweep()
-    carrier = carrier or Relay(settings.hostname, Resolver([settings.hostname]), relay_host(settings.queue))
+    carrier = carrier or relay(services)
     reporter = Reporter(settings.hostname, services.router)
     made = Scheduler(spool, carrier, local(services), reporter, timing(settings.queue))
     made.start()
     return made
+
+
+def relay(services: Services) -> Relay:
+    """Return the way to other servers. Raises `OSError` for the relay host's password file."""
+    settings = services.settings
+    resolver = Resolver([settings.hostname], services.resolver)
+    return Relay(
+        settings.hostname, resolver, relay_host(settings.queue), port=settings.queue.port, tls=settings.queue.tls
+    )
 
 
 def timing(queue: QueueConfig) -> Timing:

@@ -152,6 +152,11 @@ class Framer:
         self._buffer, self._pos, self._scanned = b"", 0, 0
         return rest
 
+    @property
+    def behind_literal(self) -> bool:
+        """Whether a literal is complete and the rest of its command is still to come."""
+        return bool(self._lines) and not self._reading
+
     # -- events out ----------------------------------------------------------------------------------------------
 
     def next(self) -> Event | None:

@@ -21,6 +21,7 @@ from mailserver.imap.responses import status
 from mailserver.imap.responses.status import Completion
 from mailserver.imap.state import State, Trait
 from mailserver.imap.table import TABLE, CommandSpec
+from mailserver.imap.understood import Understood, recall, remember
 from mailserver.imap.view import View
 from mailserver.mail import mutf7
 from mailserver.net.connection import Connection, ConnectionLost, ShuttingDown, TimedOut
@@ -133,6 +134,8 @@ class Session:
             return
         if event is None:
             self.flush()
+            if self._framer.behind_literal:  # imaplib sends the line end by itself, and it waits for that
+                self.conn.acknowledge()
             self._framer.feed(self.conn.receive())
         elif isinstance(event, Command):
             self._obey(event)
@@ -155,11 +158,16 @@ class Session:
         self.tag = tag.encode() if tag else b"*"
         self.told_expunged = self.names_numbers = False
         try:
-            cursor = Cursor.of(command)
-            head = syntax.head(cursor)
-            name = head.name
-            spec = self._spec(name)
-            completion = spec.run(self, spec.parse(cursor))
+            understood = recall(command, tag)
+            if understood is None:
+                cursor = Cursor.of(command)
+                name = syntax.head(cursor).name
+                spec = self._spec(name)
+                understood = Understood(name, spec, spec.parse(cursor))
+                remember(command, tag, understood)
+            else:
+                name, spec = understood.name, self._allowed(understood.spec, understood.name)
+            completion = spec.run(self, understood.args)
             self._bad = 0
             if completion is None:  # it was said already: STARTTLS
                 return
@@ -179,6 +187,9 @@ class Session:
         spec = TABLE.get(name)
         if spec is None:
             raise Invalid(f"Unknown command {name[:40]}")
+        return self._allowed(spec, name)
+
+    def _allowed(self, spec: CommandSpec, name: str) -> CommandSpec:
         if self.state not in spec.states:
             raise Invalid(f"{name} is not allowed {_where(self.state)}")
         return spec

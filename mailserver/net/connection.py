@@ -263,6 +263,13 @@ class Connection:
         self.received += len(data)
         return data
 
+    def acknowledge(self) -> None:
+        """Acknowledge what came at once: a peer that sends small pieces holds the next one back until then."""
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        except OSError:
+            pass  # a Unix socket, or the peer is gone: the next receive will tell
+
     # -- out
 
     def send(self, data: bytes | bytearray | memoryview, *, more: bool = False) -> None:

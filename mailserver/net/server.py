@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from mailserver.net.connection import Connection, ConnectionLost, TimedOut
+from mailserver.net.crew import Crew
 from mailserver.net.limits import SharedLimits
 from mailserver.net.listen import Endpoint, listen
 from mailserver.net.roll import Roll
@@ -76,6 +77,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
         self._roll = Roll(options.max_unauthenticated)
         self._listeners: dict[int, tuple[socket.socket, Endpoint]] = {}
         self._accepting: threading.Thread | None = None
+        self._crew = Crew(options.name)
         self._stop_fd = -1
         self._complained = 0.0
         self.stopping = False
@@ -122,6 +124,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
         """
         self.bind()
         self.stopping = False
+        self._crew = Crew(self.options.name)
         self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._accepting = threading.Thread(target=self.serve_forever, name=f"{self.options.name}-accept", daemon=True)
         self._accepting.start()
@@ -135,6 +138,7 @@ class StreamServer(socketserver.ThreadingTCPServer):
             self._accepting = None
             os.close(self._stop_fd)
         self._close_listeners()
+        self._crew.end()
         if not self._roll.end_all(grace):
             self.log.warning("stop-incomplete", connections=self._roll.count)
         if self._owns_waiter:
@@ -208,10 +212,8 @@ class StreamServer(socketserver.ThreadingTCPServer):
             self._turn_away(sock, endpoint, reason, address)
             return
         try:
-            thread = threading.Thread(
-                target=self.process_request_thread, args=((sock, endpoint, permit), client_address), daemon=True
-            )
-            thread.start()
+            counted: Any = (sock, endpoint, permit)
+            self._crew.run(lambda: self.process_request_thread(counted, client_address))
         except RuntimeError as error:  # the system has no more threads
             permit.give_back()
             self._complain("thread-failed", error)

@@ -1,7 +1,7 @@
 """Worker processes: N of them share the listening sockets, and a supervisor starts again the one that dies.
 
 The fork happens before any thread or database handle exists. The supervisor holds no mail and no socket of a client; it
-waits for signals. SIGTERM and SIGINT stop in order, SIGHUP is passed on. Signals are taken by ``sigtimedwait``, so no
+waits for signals. SIGTERM and SIGINT stop in order, SIGHUP is passed on. Signals are taken by ``sigwaitinfo``, so no
 handler ever runs in the middle of something. With one worker nothing is forked: the program itself is the worker.
 """
 
@@ -19,7 +19,8 @@ from mailserver.ops import log as logging
 
 _log = logging.get("workers")
 
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM})
+_ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 TICK = 2.0  # seconds after which a worker looks whether its supervisor still lives
 FIRST_PAUSE = 0.1  # seconds before a dead worker is started again; doubled while it keeps dying
 LONGEST_PAUSE = 30.0
@@ -40,7 +41,7 @@ class Work(Protocol):
 
 
 def block_signals() -> None:
-    """Keep the signals for ``sigtimedwait``. Call it in the main thread before any other thread is started."""
+    """Keep the signals for ``sigwaitinfo``. Call it in the main thread before any other thread is started."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
@@ -49,16 +50,27 @@ def serve(work: Work, row: int = 0, parent: int = 0) -> None:
     work.start(row)
     try:
         while True:
-            came = signal.sigtimedwait(SIGNALS, TICK)
-            if came is None:
-                if parent and os.getppid() != parent:
-                    return
-            elif came.si_signo == signal.SIGHUP:
+            came = wait_for_signal(TICK)
+            if came in _ENDS:
+                return
+            if came == signal.SIGHUP:
                 work.reload()
-            elif came.si_signo != signal.SIGCHLD:
+            elif not came and parent and os.getppid() != parent:
                 return
     finally:
         work.stop()
+
+
+def wait_for_signal(seconds: float) -> int:
+    """The number of a signal that came within ``seconds``, else 0. The signals are blocked.
+
+    Not by ``sigtimedwait``: up to CPython 3.13 that returns what was never filled in when a process that was stopped
+    (SIGSTOP, a debugger) goes on after the time is up.
+    """
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    came = signal.sigwaitinfo(SIGNALS).si_signo
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0 if came == signal.SIGALRM else came
 
 
 @dataclass(slots=True)
@@ -89,11 +101,11 @@ class Supervisor:
         for worker in self._workers:
             self._fork(worker)
         while not self._stopping:
-            came = signal.sigtimedwait(SIGNALS, self._until_due())
+            came = wait_for_signal(self._until_due())
             self._reap()
-            if came is not None and came.si_signo in (signal.SIGTERM, signal.SIGINT):
+            if came in _ENDS:
                 self._stopping = True
-            elif came is not None and came.si_signo == signal.SIGHUP:
+            elif came == signal.SIGHUP:
                 self._tell(signal.SIGHUP)
             self._start_due()
         self._end()

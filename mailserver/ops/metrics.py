@@ -280,4 +280,5 @@ SMTP_REFUSED = Counter("mailserver_smtp_recipients_refused_total", "Recipients r
 DELIVERED = Counter("mailserver_deliveries_total", "Deliveries into mailboxes", "result")
 QUEUE_MESSAGES = Gauge("mailserver_queue_messages", "Messages waiting for delivery to other servers")
 RELAYED = Counter("mailserver_relayed_recipients_total", "Recipients tried at other servers", "result")
+WEBHOOKS = Counter("mailserver_webhooks_total", "Receipts of messages told to the webhook", "result")
 LOCK_SECONDS = Histogram("mailserver_lock_wait_seconds", "Time waited for a mailbox lock", buckets=_SECONDS)

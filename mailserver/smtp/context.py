@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from mailserver.auth.service import Authenticator
 from mailserver.delivery.router import Router
+from mailserver.delivery.webhook import Webhook
 from mailserver.net.tls import TlsKeeper
+from mailserver.smtp.defence.policy import Defence
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -42,6 +44,11 @@ class SmtpOptions:
     refuse_bare_newline: bool = False
     check_sender: bool = False
     trusted: Sequence[Network] = field(default_factory=tuple)
+    disabled: frozenset[str] = frozenset()  # extensions that are switched off
+    check_from: bool = False  # users who logged in may write only their own addresses into From:
+    max_transfer: float = 0.0  # for all octets of a message together, 0: as long as they come
+    defence: Defence = field(default_factory=Defence)
+    max_hold: int = 0  # RFC 4865: seconds for which a user may hold a message back
 
     def trusts(self, address: str) -> bool:
         """Say whether a client at ``address`` may send anywhere without login."""
@@ -64,3 +71,4 @@ class SmtpContext:
     router: Router
     tls: TlsKeeper | None = None
     options: SmtpOptions = SmtpOptions()
+    webhook: Webhook | None = None

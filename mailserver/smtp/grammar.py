@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from mailserver.mail.addrspec import Address, BadAddress, parse
@@ -21,6 +22,10 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\U0010ffff]
 _ROUTE = re.compile(r"@[^\s<>:,@\"]+(?:,@[^\s<>:,@\"]+)*:")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
 _HEX = re.compile(r"\+([0-9A-F]{2})")
+_BY = re.compile(r"(-?[0-9]{1,9});([NRnr])([Tt]?)\Z")
+_HOLDFOR = re.compile(r"[0-9]{1,9}\Z")
+_PRIORITY = re.compile(r"-?[0-9]\Z")
+_INTERNET_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)\Z")
 _PATH_END = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^">])*>')
 
 
@@ -33,8 +38,20 @@ class BadParameter(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """RFC 2852: deliver within ``seconds``; ``mode`` "R": else return it, "N": else tell; ``trace``: of each hop."""
+
+    seconds: int
+    mode: str
+    trace: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
-    """MAIL FROM: ``sender`` is None for <>. Then RFC 1870, 6152, 6531, 4954 section 5, 3461."""
+    """MAIL FROM: ``sender`` is None for <>. Then RFC 1870, 6152, 6531, 4954 section 5, 3461, 8689, 2852, 4865, 6710.
+
+    ``given``: the names of the parameters that were there.
+    """
 
     sender: Address | None
     size: int | None = None
@@ -43,15 +60,22 @@ class Mail:
     auth: str | None = None
     ret: str = ""
     envid: str = ""
+    requiretls: bool = False
+    by: By | None = None
+    holdfor: int | None = None  # seconds
+    holduntil: float | None = None  # seconds since 1970
+    mt_priority: int | None = None
+    given: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
-    """RCPT TO. ``notify`` and ``orcpt``: RFC 3461 section 4.1, RFC 3461 section 4.2."""
+    """RCPT TO. ``notify`` and ``orcpt``: RFC 3461 section 4.1, RFC 3461 section 4.2. ``given`` as in `Mail`."""
 
     recipient: Address
     notify: str = ""
     orcpt: str = ""
+    given: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +165,7 @@ def _mailbox(path: str) -> Address:
 
 def _parameters(text: str, known: Mapping[str, Callable[[str | None], Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    given: list[str] = []
     for word in text.split():
         match = _PARAMETER.match(word)
         if match is None:
@@ -149,9 +174,12 @@ def _parameters(text: str, known: Mapping[str, Callable[[str | None], Any]]) -> 
         read = known.get(name)
         if read is None:
             raise BadParameter(f"{name[:30]} is not known here")
-        if name.lower() in found:
+        key = name.lower().replace("-", "_")
+        if key in found:
             raise BadSyntax(f"{name} twice")
-        found[name.lower()] = read(match[2])
+        found[key] = read(match[2])
+        given.append(name)
+    found["given"] = tuple(given)
     return found
 
 
@@ -160,6 +188,8 @@ def mail(argument: bytes) -> Mail:
     """Read the argument of MAIL."""
     path, rest = _path(_text(argument), "FROM:")
     found = _parameters(rest, _MAIL_PARAMETERS)
+    if "holdfor" in found and "holduntil" in found:
+        raise BadSyntax("HOLDFOR and HOLDUNTIL exclude each other")
     return Mail(_mailbox(path) if path else None, **found)
 
 
@@ -214,9 +244,9 @@ def _size(value: str | None) -> int:
     return int(value)
 
 
-# RFC 6152 section 2: body-value = "7BIT" / "8BITMIME". BINARYMIME (RFC 3030) is not announced: the store keeps lines.
+# RFC 3030 section 3: body-value ::= "7BIT" / "8BITMIME" / "BINARYMIME"
 def _body(value: str | None) -> str:
-    if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+    if value is None or value.upper() not in ("7BIT", "8BITMIME", "BINARYMIME"):
         raise BadParameter("This BODY is not known here")
     return value.upper()
 
@@ -276,6 +306,42 @@ def _orcpt(value: str | None) -> str:
     return f"{kind};{decoded}"
 
 
+# RFC 2852: by-value = by-time ";" by-mode [by-trace]; by-time = ["-"] 1*9DIGIT, in seconds. To return what is late
+# already makes no sense.
+def _by(value: str | None) -> By:
+    found = _BY.match(value or "")
+    if found is None:
+        raise BadSyntax("Bad BY")
+    by = By(int(found[1]), found[2].upper(), bool(found[3]))
+    if by.mode == "R" and by.seconds <= 0:
+        raise BadSyntax("BY with R wants a time above 0")
+    return by
+
+
+# RFC 4865: HOLDFOR = 1*9DIGIT seconds
+def _holdfor(value: str | None) -> int:
+    if value is None or not _HOLDFOR.match(value):
+        raise BadSyntax("Bad HOLDFOR")
+    return int(value)
+
+
+# RFC 4865: HOLDUNTIL = date-time of RFC 3339
+def _holduntil(value: str | None) -> float:
+    if value is None or not _INTERNET_DATE.match(value.upper()):
+        raise BadSyntax("Bad HOLDUNTIL")
+    try:
+        return datetime.fromisoformat(value.upper()).timestamp()
+    except (ValueError, OverflowError):
+        raise BadSyntax("Bad HOLDUNTIL") from None
+
+
+# RFC 6710: priority-value = (["-"] NZDIGIT) / "0"; from -9 to 9
+def _priority(value: str | None) -> int:
+    if value is None or not _PRIORITY.match(value) or value == "-0":
+        raise BadSyntax("Bad MT-PRIORITY")
+    return int(value)
+
+
 _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], Any]] = {
     "SIZE": _size,
     "BODY": _body,
@@ -283,5 +349,10 @@ _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], Any]] = {
     "AUTH": _auth,
     "RET": _ret,
     "ENVID": _envid,
+    "REQUIRETLS": _flag("REQUIRETLS"),
+    "BY": _by,
+    "HOLDFOR": _holdfor,
+    "HOLDUNTIL": _holduntil,
+    "MT-PRIORITY": _priority,
 }
 _RCPT_PARAMETERS: Mapping[str, Callable[[str | None], Any]] = {"NOTIFY": _notify, "ORCPT": _orcpt}

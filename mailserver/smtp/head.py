@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mailserver.mail import address, headers
+from mailserver.mail.addrspec import Address
+
 MAX_HEADER = 1 << 20  # octets looked at; what is beyond passes as if it were body
 
 _END = re.compile(rb"\n\r?\n")
@@ -17,6 +20,7 @@ _RETURN_PATH = re.compile(rb"^return-path[ \t]*:[^\n]*\n(?:[ \t]+[^\n]*\n)*", re
 _DATE = re.compile(rb"^(?:resent-)?date[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(rb"^message-id[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _TLS_REQUIRED = re.compile(rb"^tls-required[ \t]*:[ \t]*no[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_ANGLES = re.compile(rb"<([^<>]*@[^<>]*)>")
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
@@ -29,6 +33,28 @@ class Header:
     hops: int
     has_date: bool
     has_message_id: bool
+    tls_optional: bool = False  # RFC 8689 section 3: TLS-Required: No
+
+
+def authors(header: bytes) -> list[Address]:
+    """Return the addresses of all From: fields; what is none stands as an address that nobody has."""
+    found: list[Address] = []
+    for name, value in headers.pairs(header):
+        if name.strip().lower() != b"from":
+            continue
+        text = headers.unfold(value)
+        for one in address.parse(text):
+            if one.host is not None:  # None begins or ends a group
+                found.append(Address(_text(one.mailbox or b""), _text(one.host)))
+        # readers do not agree on what a broken field says: whatever one of them could show must be the author's
+        for inner in _ANGLES.findall(text):
+            local, _, domain = inner.rpartition(b"@")
+            found.append(Address(_text(local.strip().strip(b'"')), _text(domain.strip())))
+    return found
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "replace")
 
 
 class HeaderGatherer:
@@ -61,4 +87,5 @@ class HeaderGatherer:
         # A message that does not begin with a field has no header: an empty line keeps ours apart from its text.
         if not _FIELD.match(header) and header:
             rest, header = b"\r\n" + header + rest, b""
-        return Header(header, rest, hops, bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header)))
+        dated, named = bool(_DATE.search(header)), bool(_MESSAGE_ID.search(header))
+        return Header(header, rest, hops, dated, named, bool(_TLS_REQUIRED.search(header)))

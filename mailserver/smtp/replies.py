@@ -33,12 +33,14 @@ AUTH_CANCELLED = Status(501, "5.7.0", "Authentication cancelled")
 AUTH_SYNTAX = Status(501, "5.5.2", "Bad authentication response")
 BAD_ADDRESS = Status(501, "5.1.3", "Bad address syntax")
 BAD_SENDER = Status(501, "5.1.7", "Bad sender address syntax")
+NOT_IMPLEMENTED = Status(502, "5.5.1", "Not implemented here")
 HELLO_FIRST = Status(503, "5.5.1", "Say hello first")
 MAIL_FIRST = Status(503, "5.5.1", "MAIL first")
 RCPT_FIRST = Status(503, "5.5.1", "RCPT first")
 NESTED_MAIL = Status(503, "5.5.1", "There is a sender already")
 NOT_NOW = Status(503, "5.5.1", "Not within a mail transaction")
 EHLO_FIRST = Status(503, "5.5.1", "EHLO first")
+DATA_IS_BINARY = Status(503, "5.5.1", "A binary message comes by BDAT")
 CHUNKS_BEGUN = Status(503, "5.5.1", "BDAT has begun, DATA cannot follow")
 BDAT_FAILED = Status(503, "5.5.1", "An earlier chunk was refused, send RSET")
 ALREADY_TLS = Status(503, "5.5.1", "TLS is active already")
@@ -47,8 +49,11 @@ MECHANISM_UNKNOWN = Status(504, "5.5.4", "Unknown authentication mechanism")
 AUTH_REQUIRED = Status(530, "5.7.0", "Authentication required")
 AUTH_FAILED = Status(535, "5.7.8", "Authentication failed")
 NEEDS_TLS = Status(538, "5.7.11", "Passwords are only accepted over TLS, use STARTTLS first")
+HOLD_TOO_LONG = Status(501, "5.5.4", "That is longer than mail is held here")
+HOLD_PAST_BY = Status(501, "5.5.4", "It would be late when it is released")
 NEEDS_UTF8 = Status(553, "5.6.7", "The address needs SMTPUTF8")
 NOT_YOUR_ADDRESS = Status(553, "5.7.1", "This sender address is not yours")
+NOT_YOUR_FROM = Status(550, "5.7.1", "The address in From: is not yours")
 RELAY_DENIED = Status(550, "5.7.1", "Relaying denied")
 BARE_NEWLINE = Status(550, "5.6.0", "Bare CR or LF in the message")
 TOO_BIG = Status(552, "5.3.4", "Message too big")
@@ -56,9 +61,12 @@ NO_RECIPIENTS = Status(554, "5.5.1", "No valid recipients")
 LOOP = Status(554, "5.4.6", "Too many hops, this message loops")
 
 
-def encode(status: Status) -> bytes:
-    """Return the reply as octets: one line for each line of the text, made printable ASCII."""
-    prefix = f"{status.enhanced} " if status.enhanced else ""
+def encode(status: Status, *, enhanced: bool = True) -> bytes:
+    """Return the reply as octets: one line for each line of the text, made printable ASCII.
+
+    ``enhanced``: with the enhanced code, if it has one.
+    """
+    prefix = f"{status.enhanced} " if status.enhanced and enhanced else ""
     lines = status.text.split("\n")
     marks = ["-"] * (len(lines) - 1) + [" "]
     return "".join(

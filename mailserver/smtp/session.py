@@ -6,6 +6,7 @@ Replies are gathered while the client has more commands in the pipe (RFC 2920 se
 from __future__ import annotations
 
 import contextlib
+import time
 
 from mailserver.auth import sasl
 from mailserver.auth.service import Origin
@@ -40,9 +41,11 @@ class Session:
         self.user: str | None = None
         self.transaction: Transaction | None = None
         self.done = False
-        self._table = table_of(context.flavour)
+        self.listed: str | None = None  # the blocklist with the client's address, "" for none; None: not asked yet
+        self.errors = 0  # refusals so far
+        self._table = table_of(context.flavour, context.options.disabled)
+        self._enhanced = "ENHANCEDSTATUSCODES" not in context.options.disabled
         self._out = bytearray()
-        self._replies = 0
         self._bad = 0
         self._junk = 0
         self._failed = 0
@@ -104,8 +107,7 @@ class Session:
 
     def reply(self, status: Status) -> None:
         """Answer; sent by `flush`."""
-        self._out += replies.encode(status)
-        self._replies += 1
+        self._out += replies.encode(status, enhanced=self._enhanced)
 
     def flush(self) -> None:
         """Send what was answered."""
@@ -128,6 +130,8 @@ class Session:
         conn = self.conn
         try:
             conn.timeout = self.context.options.timeout
+            if not self._welcome():
+                return
             conn.send(f"220 {self.context.hostname} {'LMTP' if self.context.flavour.lmtp else 'ESMTP'}\r\n".encode())
             while not self.done:
                 self._one()
@@ -141,6 +145,14 @@ class Session:
             self._say_goodbye(replies.TIMEOUT)
         finally:
             self.abandon()
+
+    def _welcome(self) -> bool:
+        """Ask the defence; turn away whom it does not want."""
+        refused = self.context.options.defence.connected(self)
+        if refused is not None:
+            self.log.info("turned-away", self.conn, reply=refused)
+            self._say_goodbye(refused)
+        return refused is None
 
     def _say_goodbye(self, status: Status) -> None:
         """RFC 5321 section 3.8: 421 when the server must close the connection."""
@@ -204,9 +216,21 @@ class Session:
     def _answer_error(self, error: Exception, name: str) -> None:
         """Say what went wrong: the only place."""
         metrics.COMMANDS.inc(protocol=self.protocol, command=name, result="err")
-        self.reply(self.describe(error))
+        status = self.describe(error)
+        self.errors += 1
+        self._pause(self.context.options.defence.slows(self))
+        self.reply(status)
         if is_bad(error):
             self._bad += 1
+
+    def _pause(self, seconds: float) -> None:
+        """Let a client wait that makes many mistakes; a server that stops does not wait for that."""
+        if not seconds:
+            return
+        self.flush()
+        deadline = time.monotonic() + seconds
+        while not self.conn.stopping and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
 
     def _check_patience(self) -> None:
         options = self.context.options

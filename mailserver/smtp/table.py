@@ -1,6 +1,7 @@
-"""THE table: what each command is called, how it is read, what it does, when it is allowed, and what EHLO says of it.
+"""THE table: what each command is called, how it is read, what it does, and when it is allowed.
 
-The order of commands is RFC 5321 section 4.1.4; "anything the loop asks of a command is a column".
+What EHLO says is `mailserver.smtp.extensions`. The order of commands is RFC 5321 section 4.1.4; "anything the loop asks
+of a command is a column".
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mailserver.delivery.target import Status
-from mailserver.smtp import grammar
+from mailserver.smtp import extensions, grammar
 from mailserver.smtp.commands import auth, data, hello, other, starttls, transaction
 from mailserver.smtp.context import Flavour
 
@@ -31,47 +32,30 @@ class Trait(enum.Flag):
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A row. ``run`` returns the reply, or None when it has answered itself; ``keyword`` gives the EHLO line or ""."""
+    """A row. ``run`` returns the reply, or None when it has answered itself."""
 
     parse: Callable[[bytes], Any]
     run: Callable[[Session, Any], Status | None]
     traits: Trait = Trait.NONE
-    keyword: Callable[[Session], str] | None = None
-
-
-def _always(line: str) -> Callable[[Session], str]:
-    return lambda session: line
-
-
-def _size(session: Session) -> str:
-    return f"SIZE {session.context.options.max_message_size}"
-
-
-def _limits(session: Session) -> str:
-    return f"LIMITS RCPTMAX={session.context.options.max_recipients}"
-
-
-def _dsn(session: Session) -> str:
-    return "DSN" if session.context.router.relays else ""  # RFC 3461: reports must have a way to their readers
 
 
 _IN_MAIL = Trait.HELLO | Trait.LOGIN | Trait.MAIL
 _COMMON: Mapping[str, CommandSpec] = {
     # RFC 5321 section 4.1.1
-    "MAIL": CommandSpec(grammar.mail, transaction.mail, Trait.HELLO | Trait.LOGIN, _size),
-    "RCPT": CommandSpec(grammar.rcpt, transaction.rcpt, _IN_MAIL, _limits),  # RFC 9422
-    "DATA": CommandSpec(grammar.nothing, data.data, _IN_MAIL, _dsn),
+    "MAIL": CommandSpec(grammar.mail, transaction.mail, Trait.HELLO | Trait.LOGIN),
+    "RCPT": CommandSpec(grammar.rcpt, transaction.rcpt, _IN_MAIL),
+    "DATA": CommandSpec(grammar.nothing, data.data, _IN_MAIL),
     "RSET": CommandSpec(grammar.nothing, transaction.reset),
     "NOOP": CommandSpec(grammar.anything, other.noop),
-    "HELP": CommandSpec(grammar.anything, other.assist, keyword=_always("HELP")),
+    "HELP": CommandSpec(grammar.anything, other.assist),
     "VRFY": CommandSpec(grammar.something, other.verify),
     "EXPN": CommandSpec(grammar.something, other.verify),
     "QUIT": CommandSpec(grammar.nothing, other.leave),
     # RFC 3030 section 2; asks for its transaction itself: the chunk must be read in any case
-    "BDAT": CommandSpec(grammar.chunk, data.bdat, keyword=_always("CHUNKING")),
+    "BDAT": CommandSpec(grammar.chunk, data.bdat),
     # RFC 3207, RFC 4954
-    "STARTTLS": CommandSpec(grammar.nothing, starttls.start_tls, Trait.HELLO, starttls.keyword),
-    "AUTH": CommandSpec(grammar.auth, auth.authenticate, Trait.HELLO | Trait.LONG, auth.keyword),
+    "STARTTLS": CommandSpec(grammar.nothing, starttls.start_tls, Trait.HELLO),
+    "AUTH": CommandSpec(grammar.auth, auth.authenticate, Trait.HELLO | Trait.LONG),
 }
 _SMTP: Mapping[str, CommandSpec] = {
     "EHLO": CommandSpec(grammar.hello, hello.extended),
@@ -80,16 +64,14 @@ _SMTP: Mapping[str, CommandSpec] = {
 }
 _LMTP: Mapping[str, CommandSpec] = {"LHLO": CommandSpec(grammar.hello, hello.extended), **_COMMON}
 
-# What is announced and is no command: RFC 2920, 2034, 6152, 6531
-PROPERTIES = ("PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8")
 
+def table_of(flavour: Flavour, disabled: frozenset[str] = frozenset()) -> Mapping[str, CommandSpec]:
+    """Return the commands of SMTP or of LMTP (RFC 2033 section 4.1: LHLO in place of EHLO and HELO).
 
-def table_of(flavour: Flavour) -> Mapping[str, CommandSpec]:
-    """Return the commands of SMTP or of LMTP (RFC 2033 section 4.1: LHLO in place of EHLO and HELO)."""
-    return _LMTP if flavour.lmtp else _SMTP
-
-
-def keywords(session: Session) -> list[str]:
-    """Return the lines of EHLO: those of the table that are true now, then those that are no command."""
-    lines = [spec.keyword(session) for spec in table_of(session.context.flavour).values() if spec.keyword is not None]
-    return [line for line in [*PROPERTIES, *lines] if line]
+    Those of extensions that are ``disabled`` answer that they are not implemented.
+    """
+    table = _LMTP if flavour.lmtp else _SMTP
+    if not disabled:
+        return table
+    gone = CommandSpec(bytes, other.not_implemented)
+    return {verb: gone if extensions.switched_off(verb, disabled) else spec for verb, spec in table.items()}

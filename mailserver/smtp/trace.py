@@ -29,6 +29,7 @@ class Trace:
     id: str
     recipient: str = ""
     tls: str = ""
+    priority: int | None = None  # RFC 6710 registers the clause
 
 
 def protocol_name(*, lmtp: bool, extended: bool, utf8: bool, tls: bool, authenticated: bool) -> str:
@@ -48,6 +49,8 @@ def received(trace: Trace, now: float | None = None) -> bytes:
     ]
     if trace.tls:
         lines.append(f"({_COMMENT.sub('?', trace.tls)})")
+    if trace.priority is not None:
+        lines.append(f"priority {trace.priority}")
     if trace.recipient:
         lines.append(f"for <{trace.recipient}>")
     stamp = formatdate(time.time() if now is None else now, localtime=True)

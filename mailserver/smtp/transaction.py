@@ -36,17 +36,37 @@ class Transaction:
     refused: int = 0
     body: Body | None = None  # BDAT has begun
     failed: bool = False  # a chunk was refused: RFC 3030 section 2
-    begun: float = field(default_factory=time.monotonic)
+    release: float = 0.0  # held until then; seconds since 1970
+    priority: int = 0
+    deadline: float = 0.0  # of the whole message, by the monotonic clock; 0 before it begins
+    begun: float = field(default_factory=time.time)
 
     @property
     def sender(self) -> str:
         """The reverse-path, "" for null."""
         return "" if self.mail.sender is None else str(self.mail.sender)
 
-    def envelope(self, user: str, *, per_recipient: bool) -> Envelope:
+    def envelope(self, user: str, header: Header, *, per_recipient: bool) -> Envelope:
         """Return what the targets want to know."""
-        mail = self.mail
-        return Envelope(self.id, self.sender, user, mail.smtputf8, mail.body, mail.ret, mail.envid, per_recipient)
+        mail, by = self.mail, self.mail.by
+        # RFC 8689 section 4.1: with the parameter the field "MUST be ignored"
+        tls = "required" if mail.requiretls else "optional" if header.tls_optional else ""
+        return Envelope(
+            self.id,
+            self.sender,
+            user,
+            mail.smtputf8,
+            mail.body,
+            mail.ret,
+            mail.envid,
+            per_recipient,
+            tls,
+            self.release,
+            self.begun + by.seconds if by is not None else 0.0,
+            by.mode if by is not None else "",
+            by.trace if by is not None else False,
+            self.priority,
+        )
 
 
 class Body:
@@ -57,7 +77,7 @@ class Body:
 
     def __init__(
         self,
-        open_delivery: Callable[[], Delivery],
+        open_delivery: Callable[[Header], Delivery],
         trace: Callable[[Header], bytes],
         *,
         max_size: int,
@@ -111,7 +131,7 @@ class Body:
         # RFC 5321 section 6.3: loop detection by counting Received
         if header.hops >= self._max_hops:
             raise Refused(replies.LOOP)
-        self._delivery = self._open()
+        self._delivery = self._open(header)
         self._delivery.write(self._trace(header) + header.octets)
         self._delivery.write(header.rest)
 

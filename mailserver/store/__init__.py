@@ -1,10 +1,18 @@
 """The store: mail on disk, and what is known about it.
 
+Rooms
+-----
+`Mailbox` is what protocols use: one method is one transaction. It decides; `Keeper` keeps snapshot, index and files in
+step; a format (``formats.contract``) knows where octets, flags and UIDs lie in the files and changes them. `Account` is
+the same for the tree of mailboxes (`tree`), whose places a `layout` names. What follows is Maildir's; ``formats.mbox``
+has an essay of its own.
+
 On disk
 -------
 ``<mailbox_path>/<user>/`` is a Maildir: the INBOX. A folder ``A/B`` is the Maildir ``.A.B`` beside ``cur``, ``new`` and
-``tmp`` (Maildir++). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in the
-account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
+``tmp`` (Maildir++); with the layout ``fs`` it is the directory ``A/B``. A plain file in such a place is an mbox, and
+INBOX may be one (``.INBOX``). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in
+the account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
 Our own are the lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree) and
 ``mailserver-pop3.lock`` (a POP3 session, and when the last one began), ``mailserver-special-use``, and the index
 ``mailserver.sqlite`` with SQLite's companions.
@@ -47,11 +55,11 @@ other process finds it in the files.
 
 Locks
 -----
-In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards
-new UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them, for
-moments, the lane (`lane`). Reading needs no lock: a file that is renamed or unlinked while it is open still reads.
-DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is told by ``gone``, in
-another process by the inode of ``cur``: a folder made anew under the name is another mailbox.
+In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
+UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them the lane
+(`lane`), left whenever something else is waited for. Reading needs no lock: a file that is renamed or unlinked while it
+is open still reads. DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is
+told by ``gone``, in another process by the inode of ``cur``: a folder made anew under the name is another mailbox.
 
 A message's way in
 ------------------

@@ -39,36 +39,12 @@ class Content(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-class MessageFile:
-    """An open message. ``size`` is RFC822.SIZE. Renaming or unlinking the file meanwhile does no harm."""
+class Held:
+    """Octets in memory, or in a file that holds exactly these octets. Subclasses set all three at once."""
 
-    def __init__(self, fd: int, vsize: int) -> None:
-        """``vsize`` is what the store believes, -1 when it does not know; ``size`` is what is true."""
-        self._fd = fd
-        self._data: bytes | None = None
-        on_disk = os.fstat(fd).st_size
-        if vsize == on_disk:
-            self.size = on_disk
-            self.raw = True
-        else:
-            self._normalise(on_disk)
-
-    def _normalise(self, on_disk: int) -> None:
-        if on_disk <= _IN_MEMORY:
-            octets = os.pread(self._fd, on_disk, 0)
-            self._data = to_crlf(octets)
-            self.size = len(self._data)
-            self.raw = self.size == on_disk
-            return
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - its descriptor takes the place of ours and is closed with it
-        with copy:
-            writer = CrlfWriter()
-            for offset in range(0, on_disk, _CHUNK):
-                copy.write(writer.convert(os.pread(self._fd, _CHUNK, offset)))
-            self.size = copy.tell()
-            self.raw = self.size == on_disk
-            copy.flush()
-            os.dup2(copy.fileno(), self._fd, inheritable=False)
+    size: int
+    _fd: int
+    _data: bytes | None
 
     @property
     def fd(self) -> int:
@@ -108,3 +84,35 @@ class MessageFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class MessageFile(Held):
+    """An open message. ``size`` is RFC822.SIZE. Renaming or unlinking the file meanwhile does no harm."""
+
+    def __init__(self, fd: int, vsize: int) -> None:
+        """``vsize`` is what the store believes, -1 when it does not know; ``size`` is what is true."""
+        self._fd = fd
+        self._data = None
+        on_disk = os.fstat(fd).st_size
+        if vsize == on_disk:
+            self.size = on_disk
+            self.raw = True
+        else:
+            self._normalise(on_disk)
+
+    def _normalise(self, on_disk: int) -> None:
+        if on_disk <= _IN_MEMORY:
+            octets = os.pread(self._fd, on_disk, 0)
+            self._data = to_crlf(octets)
+            self.size = len(self._data)
+            self.raw = self.size == on_disk
+            return
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - its descriptor takes the place of ours and is closed with it
+        with copy:
+            writer = CrlfWriter()
+            for offset in range(0, on_disk, _CHUNK):
+                copy.write(writer.convert(os.pread(self._fd, _CHUNK, offset)))
+            self.size = copy.tell()
+            self.raw = self.size == on_disk
+            copy.flush()
+            os.dup2(copy.fileno(), self._fd, inheritable=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from enum import Enum
 
 from mailserver.ops import log as logging
@@ -63,16 +62,25 @@ _BY_ERRNO = {
 _ORDINARY = (Kind.NOT_FOUND, Kind.BAD_NAME)  # what clients ask for; everything else is for whoever runs the machine
 
 
-@contextlib.contextmanager
-def os_errors() -> Iterator[None]:
+class _OsErrors:
+    """A class, not a generator: it is entered several times in each command."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            told, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
+            if told not in _ORDINARY:
+                _complain(error)
+            raise StoreError(told, text) from error
+
+
+_os_errors = _OsErrors()
+
+
+def os_errors() -> AbstractContextManager[None]:
     """Turn an OSError of the block into a StoreError; what is not known to be lasting is temporary."""
-    try:
-        yield
-    except OSError as error:
-        kind, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
-        if kind not in _ORDINARY:
-            _complain(error)
-        raise StoreError(kind, text) from error
+    return _os_errors
 
 
 def _complain(error: OSError) -> None:

@@ -38,7 +38,9 @@ class Scene:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def folder(self, mailbox: str) -> Path:
-        return self.account if mailbox == "INBOX" else self.account / f".{mailbox}"
+        if mailbox == "INBOX":
+            return self.account if (self.account / "cur").is_dir() else self.account / ".INBOX"
+        return self.account / f".{mailbox}"
 
 
 class Actor:

@@ -9,6 +9,8 @@ import random
 import re
 from pathlib import Path
 
+from tests.concurrency import mbox
+
 _LETTERS = {"D": "\\draft", "F": "\\flagged", "R": "\\answered", "S": "\\seen", "T": "\\deleted"}
 _counter = itertools.count()
 
@@ -24,7 +26,9 @@ def uids(folder: Path) -> dict[str, int]:
 
 
 def flags(folder: Path) -> dict[int, frozenset[str]]:
-    """UID -> flags in small letters, as file names and dovecot-keywords have them."""
+    """UID -> flags in small letters, as file names and dovecot-keywords have them, or an mbox."""
+    if folder.is_file():
+        return mbox.flags(folder)
     words: dict[str, str] = {}
     if (folder / "dovecot-keywords").exists():
         for line in (folder / "dovecot-keywords").read_text().splitlines():
@@ -42,6 +46,9 @@ def flags(folder: Path) -> dict[int, frozenset[str]]:
 
 def deliver(folder: Path, octets: bytes, part: str = "new") -> None:
     """As another MDA does: written in tmp/, moved to new/."""
+    if folder.is_file():
+        mbox.deliver(folder, octets)
+        return
     name = f"17{os.getpid():07d}.F{next(_counter)}.foreign"
     (folder / "tmp" / name).write_bytes(octets)
     os.rename(folder / "tmp" / name, folder / part / (name if part == "new" else name + ":2,"))
@@ -49,6 +56,9 @@ def deliver(folder: Path, octets: bytes, part: str = "new") -> None:
 
 def reflag(folder: Path, rng: random.Random) -> None:
     """As another program changes flags: by renaming."""
+    if folder.is_file():
+        mbox.reflag(folder, rng)
+        return
     part = rng.choice(("cur", "cur", "new"))
     names = os.listdir(folder / part)
     if names:

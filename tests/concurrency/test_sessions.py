@@ -18,10 +18,22 @@ from tests.program import Program
 USERS = {"alice": "secret"}
 
 
+@pytest.fixture(params=["maildir", "mbox"])
+def mailbox_format(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+def scene(tmp_path: Path, mailbox_format: str) -> Iterator[Scene]:
     """A server in this process."""
-    config = ImapConfig(host="127.0.0.1", port=0, ssl_port=-1, mailbox_path=str(tmp_path / "mail"), users=USERS)
+    config = ImapConfig(
+        host="127.0.0.1",
+        port=0,
+        ssl_port=-1,
+        mailbox_path=str(tmp_path / "mail"),
+        mailbox_format=mailbox_format,
+        users=USERS,
+    )
     with ImapServer(config) as server:
         yield prepare(server.port, tmp_path / "mail/alice")
 
@@ -57,8 +69,8 @@ def test_sessions_and_a_foreign_program(scene: Scene) -> None:
 
 
 @pytest.mark.timeout(SECONDS * 4 + 120)
-def test_sessions_of_two_processes(tmp_path: Path) -> None:
-    with Program(tmp_path, workers=2) as program:
+def test_sessions_of_two_processes(tmp_path: Path, mailbox_format: str) -> None:
+    with Program(tmp_path, workers=2, mailbox_format=mailbox_format) as program:
         scene = prepare(program.ports["imap"], tmp_path / "mail/alice")
         play(scene, 6, foreign=True, index=False)
         scene.truth.recency_known = False
@@ -66,6 +78,6 @@ def test_sessions_of_two_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(SECONDS * 4 + 120)
-def test_ten_connections(tmp_path: Path) -> None:
-    with Program(tmp_path, workers=2) as program:
+def test_ten_connections(tmp_path: Path, mailbox_format: str) -> None:
+    with Program(tmp_path, workers=2, mailbox_format=mailbox_format) as program:
         play(prepare(program.ports["imap"], tmp_path / "mail/alice"), 10, foreign=False, index=False)

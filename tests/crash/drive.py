@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.concurrency.model import Model, Result, message
 from tests.concurrency.wire import numbers
 from tests.crash.trace import Call, calls, wrapper
-from tests.program import Program
+from tests.program import Program, receiving
 
 USERS = ("alice", "bob", "carol", "dave")
 Key = tuple[str, str, int]  # user, mailbox, UID
@@ -271,14 +271,11 @@ def driven(folder: Path, format: str) -> list[Asked]:
     program = Program(
         folder,
         durability="strict",
-        protocols=("imap", "pop3", "smtp"),
+        protocols=("imap", "pop3", "smtp", "lmtp"),
         users=USERS,
         wrapper=wrapper(path),
-        settings={
-            "storage": f"format = '{format}'",
-            "smtp": "trusted_networks = ['127.0.0.0/8']",
-            "queue": "relay_host = '127.0.0.1:1'\nretry_first_seconds = 3600",
-        },
+        mailbox_format=format,
+        settings=receiving(folder, "relay_host = '127.0.0.1:1'\nretry_first_seconds = 3600"),
     )
     with program:
         try:

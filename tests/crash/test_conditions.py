@@ -25,7 +25,7 @@ from mailserver.store.check import check_account
 from tests.concurrency.model import Model, message
 from tests.concurrency.wire import Closed
 from tests.crash.ledger import new_token
-from tests.program import Program
+from tests.program import Program, receiving
 
 FORMATS = pytest.mark.parametrize("format", ["maildir", "mbox"])
 
@@ -125,13 +125,10 @@ def sick(tmp_path: Path, library: Path, format: str, workers: int, settings: dic
         tmp_path,
         workers=workers,
         durability="strict",
-        protocols=("imap", "pop3", "smtp"),
+        mailbox_format=format,
+        protocols=("imap", "pop3", "smtp", "lmtp"),
         environment={"LD_PRELOAD": str(library), "FAULTS": str(faults)},
-        settings={
-            "storage": f"format = '{format}'\n{settings.get('storage', '')}",
-            "smtp": "trusted_networks = ['127.0.0.0/8']",
-            "queue": "relay_host = '127.0.0.1:1'",
-        },
+        settings={**receiving(tmp_path, "relay_host = '127.0.0.1:1'"), **settings},
     )
     with program:
         yield Sick(program, faults)

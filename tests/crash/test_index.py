@@ -22,7 +22,7 @@ HARMS = ["truncated", "emptied", "random", "one page", "deleted", "newer", "lock
 
 @pytest.fixture(params=["maildir", "mbox"])
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
-    with Program(tmp_path, settings={"storage": f"format = '{request.param}'"}) as program:
+    with Program(tmp_path, mailbox_format=request.param) as program:
         yield program
 
 

@@ -19,7 +19,7 @@ from tests.concurrency.model import Model
 from tests.crash.client import BOXES, Client, RenameClient
 from tests.crash.ledger import RENAMED, Ledger, demand
 from tests.crash.mailers import LmtpClient, PopClient, SmtpClient
-from tests.program import Program
+from tests.program import Program, receiving
 from tests.unit.delivery.peers import Sink
 
 KILLS = -(-int(os.environ.get("CRASH_N", "24")) // 4)  # of each of the four
@@ -33,13 +33,10 @@ def program_of(folder: Path, format: str, workers: int, sink: Sink) -> Program:
         folder,
         workers=workers,
         durability="strict",
-        protocols=("imap", "pop3", "smtp"),
+        mailbox_format=format,
+        protocols=("imap", "pop3", "smtp", "lmtp"),
         users=USERS,
-        settings={
-            "storage": f"format = '{format}'",
-            "smtp": "trusted_networks = ['127.0.0.0/8']",
-            "queue": f"relay_host = '127.0.0.1:{sink.port}'\nretry_first_seconds = 1",
-        },
+        settings=receiving(folder, f"relay_host = '127.0.0.1:{sink.port}'\nretry_first_seconds = 1"),
     )
 
 

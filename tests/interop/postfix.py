@@ -54,6 +54,7 @@ flush unix n - n 1000? 0 flush
 proxymap unix - - n - - proxymap
 smtp unix - - n - - smtp
 lmtp unix - - n - - lmtp
+virtual unix - n n - - virtual
 error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard

@@ -130,7 +130,7 @@ class Visits:
                 if rng.random() < 0.7:
                     client.dele(number)
         except poplib.error_proto as error:
-            if "IN-USE" not in str(error):
+            if "IN-USE" not in str(error) and "expunged" not in str(error):
                 raise
         with contextlib.suppress(poplib.error_proto, OSError):
             client.quit()

@@ -18,7 +18,7 @@ import pytest
 
 from mailserver.store.check import check_account
 from tests.interop.soaking import Visits
-from tests.program import Program
+from tests.program import Program, receiving
 
 SECONDS = float(os.environ.get("SOAK_MINUTES", "0.5")) * 60
 USERS = tuple(f"user{number}" for number in range(1, 25))
@@ -52,9 +52,14 @@ def test_soak(tmp_path: Path) -> None:
             errors.append(error)
             stop.set()
 
-    settings = {"imap": "max_connections = 500", "storage": ""}
+    settings = {**receiving(tmp_path), "imap": "max_connections = 500"}
     with Program(
-        tmp_path, workers=3, protocols=("imap", "pop3", "smtp"), users=USERS, settings=settings, durability="strict"
+        tmp_path,
+        workers=3,
+        protocols=("imap", "pop3", "smtp", "lmtp"),
+        users=USERS,
+        settings=settings,
+        durability="strict",
     ) as program:
         visits = Visits(program.ports, tmp_path / "homes")
         workers = all_workers(program)

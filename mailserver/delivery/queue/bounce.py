@@ -55,7 +55,12 @@ class Report:
 
 # RFC 3461 section 4.1: without NOTIFY "the default [is] either FAILURE or FAILURE,DELAY": ours is both
 def wanted(recipient: Recipient, what: str) -> bool:
-    """Say whether the sender wants to hear ``what`` (SUCCESS, FAILURE or DELAY) of a recipient."""
+    """Say whether the sender wants to hear ``what`` (SUCCESS, FAILURE or DELAY) of a recipient.
+
+    "" is what is told to all but those who said NEVER.
+    """
+    if not what:
+        return recipient.notify != "NEVER"
     if not recipient.notify:
         return what != "SUCCESS"
     return what in recipient.notify.split(",")
@@ -68,7 +73,11 @@ def make(report: Report, message: bytes, *, whole: bool, now: float | None = Non
     """
     utf8 = not all(text.isascii() for text in _addresses(report))
     boundary = f"report-{secrets.token_hex(12)}"
-    full = whole and report.action == "failed" and report.envelope.ret == "FULL" and len(message) <= MAX_RETURNED
+    # RFC 8689 section 5: "If both RET=FULL and REQUIRETLS are present, the RET=FULL MUST be disregarded"
+    open_ = report.envelope.tls != "required" and not report.envelope.binary
+    full = (
+        whole and open_ and report.action == "failed" and report.envelope.ret == "FULL" and len(message) <= MAX_RETURNED
+    )
     returned = message if full else headers.split(message)[0]
     eight = b"" if returned.isascii() and not utf8 else b"Content-Transfer-Encoding: 8bit\r\n"
     kind = b"message/global" if utf8 else b"message/rfc822"

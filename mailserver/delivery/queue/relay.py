@@ -1,39 +1,44 @@
-"""One attempt to hand a message to another server: which hosts, which protection, what it answered.
+"""From a destination to a connection that is good enough for a message: which hosts, which protection, and again.
 
 Opportunistic TLS (RFC 7435): where STARTTLS is offered it is used, whatever the certificate; when the handshake fails,
-the next try is in clear. With a relay host that wants a login, TLS and a right certificate are demanded.
+the next try is in clear. The settings may demand more, a relay host that wants a login does, and so does a message that
+came with REQUIRETLS (RFC 8689 section 4.2.1): a name that DNSSEC vouches for, a right certificate, and REQUIRETLS
+there.
+
+A `Way` keeps its connection for the next message to the same destination (RFC 5321 section 3.3: "there may be zero or
+more transactions in a session").
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
-import smtplib
+import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mailserver.auth.secret import Secret
+from mailserver.delivery.queue.client import Broken, Client
 from mailserver.delivery.queue.resolver import NO_SERVER, Resolver
+from mailserver.delivery.queue.transfer import LOST, Outcome, Transfer, limits_of
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
 from mailserver.mail.addrspec import normal_domain
 
 CONNECT_SECONDS = 60.0
-REPLY_SECONDS = 600.0  # RFC 5321 section 4.5.3.2.6: 10 minutes for the reply to the end of the data
-_CHUNK = 1 << 17
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})[ \t]+")
+REPLY_SECONDS = 300.0  # RFC 5321 section 4.5.3.2: 5 minutes for a reply to most commands
+MAX_ADDRESSES = 20  # tried for one message at one time
+MAX_MESSAGES = 1000  # over one connection: a server behind a balancer that gets better shall have a chance
 
 NO_CONNECTION = Status(451, "4.4.1", "No mail server of the domain could be reached")
-LOST = Status(451, "4.4.2", "The connection was lost")
-NEEDS_UTF8 = Status(553, "5.6.7", "The next mail server does not know SMTPUTF8")
-TOO_BIG = Status(552, "5.3.4", "Too big for the next mail server")
-NO_TLS = Status(451, "4.7.5", "The relay host offers no TLS, so no password is sent")
+NO_TLS = Status(451, "4.7.5", "The mail server offers no TLS, and it is demanded")
+NEEDS_REQUIRETLS = Status(550, "5.7.30", "REQUIRETLS support required")
+NEEDS_ENCRYPTION = Status(550, "5.7.10", "Encryption needed")
+NEEDS_DNSSEC = Status(550, "5.7.10", "The name of the mail server is not secured by DNSSEC")
 
 
 @dataclass(frozen=True, slots=True)
 class RelayHost:
-    """The server that takes everything. ``tls``: auto, implicit or never."""
+    """The server that takes everything. ``tls``: auto, required, implicit or never."""
 
     host: str
     port: int = 25
@@ -43,16 +48,20 @@ class RelayHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one recipient. ``peer`` is who said it; ``dsn``: the peer reports to the sender itself."""
+class _Demand:
+    """What protection a message wants. ``tls``: there must be some; ``verified``; ``requiretls``: RFC 8689."""
 
-    status: Status
-    peer: str = ""
-    dsn: bool = False
+    tls: bool
+    verified: bool
+    requiretls: bool = False
+
+    def refused(self, status: Status, permanent: Status) -> Status:
+        """Return what to say when it cannot be had: only REQUIRETLS returns the message."""
+        return permanent if self.requiretls else status
 
 
 class Relay:
-    """``port``: where the hosts of MX records listen."""
+    """``port``: where the hosts of MX records listen. ``tls``: opportunistic, required or verified."""
 
     def __init__(
         self,
@@ -61,276 +70,267 @@ class Relay:
         relay_host: RelayHost | None = None,
         *,
         port: int = 25,
+        tls: str = "opportunistic",
         connect_seconds: float = CONNECT_SECONDS,
         reply_seconds: float = REPLY_SECONDS,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self._hostname = hostname
-        self._resolver = resolver
-        self._relay_host = relay_host
-        self._port = port
-        self._connect_seconds = connect_seconds
-        self._reply_seconds = reply_seconds
-        self._verifying = context or ssl.create_default_context()
-        self._unverified = ssl.create_default_context()
-        self._unverified.check_hostname = False
-        self._unverified.verify_mode = ssl.CERT_NONE
+        self.hostname = hostname
+        self.resolver = resolver
+        self.relay_host = relay_host
+        self.port = relay_host.port if relay_host is not None else port
+        self.tls = tls
+        self.connect_seconds = connect_seconds
+        self.reply_seconds = reply_seconds
+        self.verifying = context or ssl.create_default_context()
+        self.unverified = ssl.create_default_context()
+        self.unverified.check_hostname = False
+        self.unverified.verify_mode = ssl.CERT_NONE
 
     def destination(self, recipient: Recipient) -> str:
         """Return what recipients of one attempt have in common; connections are limited by it."""
-        if self._relay_host is not None:
-            return self._relay_host.host
+        if self.relay_host is not None:
+            return self.relay_host.host
         return normal_domain(recipient.address.rpartition("@")[2])
+
+    def way(self, destination: str) -> Way:
+        """Return a way there; nothing is opened yet."""
+        return Way(self, destination)
+
+    def deliver(self, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]) -> list[Outcome]:
+        """Try one message once; see `Way.deliver`."""
+        way = self.way(self.destination(recipients[0]))
+        try:
+            return way.deliver(envelope, path, size, recipients)
+        finally:
+            way.close()
+
+
+class Way:
+    """The way to one destination, for one message after the other; used by one thread."""
+
+    def __init__(self, relay: Relay, destination: str) -> None:
+        self._relay = relay
+        self._destination = destination
+        self._client: Client | None = None
+        self._secure = False  # the name of the host came by a secure way
+        self._sent = 0
+        self._unclean: Transfer | None = None
 
     def deliver(self, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]) -> list[Outcome]:
         """Try once; return an outcome for each recipient, in order. Never raises for what a server or the net does."""
+        demand = self._demand(envelope)
+        found = self._again(demand, envelope, path, size, recipients)
+        if found is not None:
+            return found
         try:
-            return self._try_hosts(envelope, path, size, recipients)
+            return self._try_hosts(demand, envelope, path, size, recipients)
         except Refused as refused:
             return [Outcome(refused.status)] * len(recipients)
 
-    def _try_hosts(self, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]) -> list[Outcome]:
+    def close(self) -> None:
+        """Say goodbye, if there is somebody to say it to."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Broken):  # the messages have their answers already
+                client.quit()
+            client.close()
+
+    # -- what protection
+
+    def _demand(self, envelope: Envelope) -> _Demand:
+        relay, host = self._relay, self._relay.relay_host
+        # RFC 8689 section 5: a report "SHOULD NOT" be lost because the way back is worse
+        if envelope.tls == "required" and envelope.sender:
+            return _Demand(True, True, True)
+        if host is not None and host.user:
+            return _Demand(host.tls != "never", host.tls != "never")
+        if host is not None and host.tls in ("implicit", "required"):
+            return _Demand(True, host.tls == "implicit")
+        if envelope.tls == "optional":  # RFC 8689 section 4.2.2: policies are ignored
+            return _Demand(False, False)
+        return _Demand(relay.tls != "opportunistic", relay.tls == "verified")
+
+    def _suits(self, client: Client, demand: _Demand) -> Status | None:
+        """Return why the connection is not good enough."""
+        if demand.requiretls and not self._secure:
+            return NEEDS_DNSSEC
+        if (demand.tls and not client.tls) or (demand.verified and not client.verified):
+            return demand.refused(NO_TLS, NEEDS_ENCRYPTION)
+        if demand.requiretls and "REQUIRETLS" not in client.features:
+            return NEEDS_REQUIRETLS
+        return None
+
+    # -- the connection that is open
+
+    def _again(
+        self, demand: _Demand, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]
+    ) -> list[Outcome] | None:
+        """Use the open connection; None when there is none, or it turns out to be gone before anything was said."""
+        client = self._client
+        if client is None:
+            return None
+        most = min(limits_of(client.features).get("MAILMAX", 0) or MAX_MESSAGES, MAX_MESSAGES)
+        if self._sent >= most or self._suits(client, demand) is not None:
+            self.close()
+            return None
+        transfer = Transfer(client, envelope, path, size, recipients)
+        try:
+            if self._unclean is not None:
+                self._unclean.reset()
+            return self._run(transfer)
+        except Broken as error:
+            self._drop()
+            return [Outcome(_lost(error), client.host)] * len(recipients) if transfer.answered else None
+
+    def _run(self, transfer: Transfer) -> list[Outcome]:
+        self._sent += 1
+        outcomes = transfer.run()
+        self._unclean = None if transfer.clean else transfer
+        if any(outcome.status.code == 421 for outcome in outcomes):  # RFC 5321 section 3.8: it hangs up
+            self._drop()
+        return outcomes
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # -- a new connection
+
+    def _try_hosts(
+        self, demand: _Demand, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]
+    ) -> list[Outcome]:
         last: Outcome | None = None
-        for host, address in self._places(self.destination(recipients[0])):
-            try:
-                with self._connected(host, address) as peer:
-                    return _Transfer(peer, envelope, path, size, recipients, host).run()
-            except _NextHost as error:
-                failed = Outcome(error.status, host)
-            except (smtplib.SMTPException, OSError) as error:
-                failed = Outcome(Status(LOST.code, LOST.enhanced, f"{LOST.text}: {error}"), host)
+        for host, address in self._places():
             # what a server said tells more than that another one could not be reached
-            if last is None or last.status.enhanced == NO_CONNECTION.enhanced:
-                last = failed
+            told = last is not None and last.status.enhanced != NO_CONNECTION.enhanced
+            try:
+                client = self._connect(host, address, demand, tls=True)
+            except _NextHost as error:
+                last = last if told else Outcome(error.status, host)
+                continue
+            self._client, self._sent, self._unclean = client, 0, None
+            transfer = Transfer(client, envelope, path, size, recipients)
+            try:
+                return self._run(transfer)
+            except Broken as error:
+                self._drop()
+                failed = Outcome(_lost(error), host)
+                if transfer.sent:  # it may have the message: another host now could make two of it
+                    return [failed] * len(recipients)
+            last = last if told else failed
         return [last or Outcome(NO_SERVER)] * len(recipients)
 
-    def _places(self, destination: str) -> Iterator[tuple[str, str]]:
+    def _places(self) -> Iterator[tuple[str, str]]:
         """Yield hosts and their addresses in the order to try. Raises `Refused` when there are none."""
-        relay = self._relay_host
-        hosts = [relay.host] if relay is not None else self._resolver.hosts(destination)
-        found, failed = False, None
+        relay = self._relay
+        if relay.relay_host is not None:
+            hosts, self._secure = [relay.relay_host.host], True
+        else:
+            route = relay.resolver.route(self._destination)
+            hosts, self._secure = route.hosts, route.secure
+        count, failed = 0, None
         for host in hosts:
             try:
-                addresses = self._resolver.addresses(host)
+                addresses = relay.resolver.addresses(host)
             except Refused as refused:
                 failed = refused
                 continue
-            for address in addresses:
-                found = True
+            for address in addresses[: MAX_ADDRESSES - count]:
+                count += 1
                 yield host, address
-        if not found:
+        if not count:
             raise failed or Refused(NO_SERVER)
 
-    @contextlib.contextmanager
-    def _connected(self, host: str, address: str) -> Iterator[_Peer]:
-        peer = self._connect(host, address, tls=True)
+    def _connect(self, host: str, address: str, demand: _Demand, *, tls: bool) -> Client:
+        """Open a connection, up to the login. Raises `_NextHost`."""
+        client = self._open(host, address)
         try:
-            yield peer
-        finally:
-            with contextlib.suppress(smtplib.SMTPException, OSError):  # the message has its answer already
-                if peer.sock is not None:
-                    peer.sock.settimeout(10.0)
-                    peer.quit()
-            peer.close()
-
-    def _connect(self, host: str, address: str, *, tls: bool) -> _Peer:
-        relay = self._relay_host
-        peer = _Peer(host, self._hostname, self._connect_seconds, self._verifying if _implicit(relay) else None)
-        try:
-            code, text = peer.connect(address, relay.port if relay is not None else self._port)
-            if code != 220:
-                raise _NextHost(_status(code, text))
-            self._hello(peer)
-            if tls and not (relay is not None and relay.tls == "never") and not _implicit(relay):
-                self._start_tls(peer)
-            self._log_in(peer)
-            assert peer.sock is not None
-            peer.sock.settimeout(self._reply_seconds)
+            self._prepare(client, demand, tls=tls)
         except _TlsFailed:
-            peer.close()
-            return self._connect(host, address, tls=False)
-        except (smtplib.SMTPException, OSError) as error:
-            peer.close()
-            raise _NextHost(Status(NO_CONNECTION.code, NO_CONNECTION.enhanced, f"{host}: {error}")) from error
+            client.close()
+            return self._connect(host, address, demand, tls=False)
+        except Broken as error:
+            client.close()
+            raise _NextHost(_unreachable(host, error)) from error
         except BaseException:
-            peer.close()
+            client.close()
             raise
-        return peer
+        return client
 
-    def _hello(self, peer: _Peer) -> None:
-        code, text = peer.ehlo()
-        if code >= 500:
-            code, text = peer.helo()
-        if code != 250:
-            raise _NextHost(_status(code, text))
-
-    def _start_tls(self, peer: _Peer) -> None:
-        if not peer.has_extn("starttls"):
-            return
-        demanded = self._relay_host is not None and bool(self._relay_host.user)
+    def _open(self, host: str, address: str) -> Client:
+        relay = self._relay
         try:
-            code, _ = peer.starttls(context=self._verifying if demanded else self._unverified)
-        except (smtplib.SMTPException, OSError, ValueError) as error:
-            if demanded:
-                raise _NextHost(Status(451, "4.7.5", f"TLS: {error}")) from error
-            raise _TlsFailed from error
-        if code == 220:
-            self._hello(peer)
+            sock = socket.create_connection((address, relay.port), timeout=relay.connect_seconds)
+        except OSError as error:
+            raise _NextHost(_unreachable(host, error)) from error
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Client(host, sock, relay.reply_seconds)
 
-    def _log_in(self, peer: _Peer) -> None:
-        relay = self._relay_host
-        if relay is None or not relay.user:
+    def _prepare(self, client: Client, demand: _Demand, *, tls: bool) -> None:
+        relay, host = self._relay, self._relay.relay_host
+        mode = host.tls if host is not None else "auto"
+        if mode == "implicit":
+            client.start_tls(relay.verifying)
+        greeting = client.reply()
+        if greeting.code != 220:
+            raise _NextHost(greeting.status)
+        self._hello(client)
+        if tls and mode != "never" and not client.tls:
+            self._start_tls(client, demand)
+        refused = self._suits(client, demand)
+        if refused is not None:
+            with contextlib.suppress(Broken):  # RFC 8689 section 4.2.1: "issue a QUIT"
+                client.quit()
+            raise _NextHost(refused, ours=True)
+        self._log_in(client)
+
+    def _hello(self, client: Client) -> None:
+        reply = client.hello(self._relay.hostname)
+        if reply.code != 250:
+            raise _NextHost(reply.status)
+
+    def _start_tls(self, client: Client, demand: _Demand) -> None:
+        if "STARTTLS" not in client.features or client.say("STARTTLS").code != 220:
             return
-        if not isinstance(peer.sock, ssl.SSLSocket) and relay.tls != "never":
-            raise _NextHost(NO_TLS)
         try:
-            peer.login(relay.user, relay.password.reveal().decode())
-        except smtplib.SMTPException as error:  # mail must not bounce because our password is wrong
-            raise _NextHost(Status(451, "4.7.8", f"The relay host does not let us in: {error}")) from error
+            client.start_tls(self._relay.verifying if demand.verified else self._relay.unverified)
+        except Broken as error:
+            if not demand.tls:
+                raise _TlsFailed from error
+            text = str(error)[:200]
+            status = Status(NO_TLS.code, NO_TLS.enhanced, text)
+            needed = Status(NEEDS_ENCRYPTION.code, NEEDS_ENCRYPTION.enhanced, f"{NEEDS_ENCRYPTION.text}: {text}")
+            raise _NextHost(demand.refused(status, needed), ours=True) from error
+        self._hello(client)
 
-
-def _implicit(relay: RelayHost | None) -> bool:
-    return relay is not None and relay.tls == "implicit"
+    def _log_in(self, client: Client) -> None:
+        host = self._relay.relay_host
+        if host is None or not host.user:
+            return
+        reply = client.log_in(host.user, host.password.reveal())
+        if reply.code != 235:  # mail must not bounce because our password is wrong
+            raise _NextHost(Status(451, "4.7.8", f"The relay host does not let us in: {reply.code} {reply.lines[0]}"))
 
 
 class _NextHost(Exception):
     """This host is no use now; another one may be."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, *, ours: bool = False) -> None:
         super().__init__(str(status))
         # RFC 5321 section 4.2.1: what a host says before MAIL is about the host, not about the recipient
-        self.status = status if status.temporary else Status(451, "4.4.0", f"{status.code} {status.text}")
+        kept = status.temporary or ours
+        self.status = status if kept else Status(451, "4.4.0", f"{status.code} {status.text}")
 
 
 class _TlsFailed(Exception):
     """The handshake failed; opportunistic TLS goes on without."""
 
 
-class _Peer(smtplib.SMTP):
-    """smtplib's client; ``host`` is the name that TLS looks for, whatever address is connected to."""
-
-    def __init__(self, host: str, hostname: str, seconds: float, implicit: ssl.SSLContext | None) -> None:
-        super().__init__(local_hostname=hostname, timeout=seconds)
-        self._host = host
-        self._implicit = implicit
-
-    def connect(self, host: str = "", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
-        """Connect to the address ``host``."""
-        name = self._host
-        answer = super().connect(host, port, source_address)
-        self._host = name
-        return answer
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> Any:
-        sock = super()._get_socket(host, port, timeout)  # type: ignore[misc]  # typeshed leaves it out
-        if self._implicit is not None:
-            return self._implicit.wrap_socket(sock, server_hostname=self._host)
-        return sock
+def _lost(error: Broken) -> Status:
+    return Status(LOST.code, LOST.enhanced, f"{LOST.text}: {error}")
 
 
-class _Transfer:
-    """MAIL to the end of the data."""
-
-    def __init__(
-        self,
-        peer: _Peer,
-        envelope: Envelope,
-        path: str,
-        size: int,
-        recipients: Sequence[Recipient],
-        host: str,
-    ) -> None:
-        self._peer = peer
-        self._envelope = envelope
-        self._path = path
-        self._size = size
-        self._recipients = recipients
-        self._host = host
-        self._dsn = peer.has_extn("dsn")
-
-    def run(self) -> list[Outcome]:
-        """Return the outcomes. Raises smtplib's exceptions and `OSError` when the connection breaks."""
-        refused = self._cannot() or self._say(f"MAIL FROM:<{self._envelope.sender}>{self._mail_parameters()}")
-        if not refused.ok:
-            return [Outcome(refused, self._host)] * len(self._recipients)
-        statuses = [self._say(f"RCPT TO:<{r.address}>{self._rcpt_parameters(r)}") for r in self._recipients]
-        if any(status.ok for status in statuses):
-            final = self._data()
-            statuses = [final if status.ok else status for status in statuses]
-        return [Outcome(status, self._host, self._dsn) for status in statuses]
-
-    def _cannot(self) -> Status | None:
-        peer = self._peer
-        addresses = [self._envelope.sender, *(r.address for r in self._recipients)]
-        utf8 = self._envelope.utf8 or not all(address.isascii() for address in addresses)
-        if utf8 and not peer.has_extn("smtputf8"):
-            return NEEDS_UTF8
-        limit = peer.esmtp_features.get("size", "")
-        if limit.isdigit() and 0 < int(limit) < self._size:  # RFC 1870 section 6: 0 is no limit
-            return TOO_BIG
-        return None
-
-    def _mail_parameters(self) -> str:
-        peer, envelope = self._peer, self._envelope
-        words = [f"SIZE={self._size}"] if peer.has_extn("size") else []
-        if envelope.body == "8BITMIME" and peer.has_extn("8bitmime"):
-            words.append("BODY=8BITMIME")
-        if envelope.utf8:
-            words.append("SMTPUTF8")
-        if self._dsn and envelope.ret:
-            words.append(f"RET={envelope.ret}")
-        if self._dsn and envelope.envid:
-            words.append(f"ENVID={_xtext(envelope.envid)}")
-        return "".join(f" {word}" for word in words)
-
-    # RFC 3461 section 5.2.1: parameters go along to a server that knows them
-    def _rcpt_parameters(self, recipient: Recipient) -> str:
-        if not self._dsn:
-            return ""
-        words = f" NOTIFY={recipient.notify}" if recipient.notify else ""
-        kind, _, text = recipient.orcpt.partition(";")
-        return words + (f" ORCPT={kind};{_xtext(text)}" if text and text.isascii() else "")
-
-    def _say(self, line: str) -> Status:
-        self._peer.send(line.encode() + b"\r\n")
-        return _status(*self._peer.getreply())
-
-    def _data(self) -> Status:
-        status = self._say("DATA")
-        if status.code != 354:
-            return status if not status.ok else LOST
-        for piece in stuffed(self._path):
-            self._peer.send(piece)
-        return _status(*self._peer.getreply())
-
-
-# RFC 5321 section 4.5.2: a period at the beginning of a line is doubled
-def stuffed(path: str) -> Iterator[bytes]:
-    """Yield the octets of a file as DATA wants them, the end included. The file's lines end with CRLF."""
-    last = b"\r\n"
-    with open(path, "rb") as file:
-        while data := file.read(_CHUNK):
-            out = data.replace(b"\r\n.", b"\r\n..")
-            if last == b"\r\n" and data.startswith(b"."):
-                out = b"." + out
-            elif last.endswith(b"\r") and data.startswith(b"\n."):
-                out = b"\n." + out[1:]
-            yield out
-            last = (last + data[-2:])[-2:]
-    yield b".\r\n" if last == b"\r\n" else b"\r\n.\r\n"
-
-
-def _status(code: int, text: bytes) -> Status:
-    if code < 0:  # smtplib's way to say that the connection ended
-        return LOST
-    words = text.decode("utf-8", "replace")
-    found = _ENHANCED.match(words)
-    enhanced = found[1] if found is not None else f"{str(code)[0]}.0.0"
-    if enhanced[0] != str(code)[0]:
-        enhanced = f"{str(code)[0]}.0.0"
-    cleaned = "\n".join(_ENHANCED.sub("", line, count=1) for line in words.splitlines())
-    return Status(code, enhanced, cleaned[:500])
-
-
-def _xtext(text: str) -> str:
-    return "".join(chr(o) if 33 <= o <= 126 and o not in b"+=" else f"+{o:02X}" for o in text.encode())
+def _unreachable(host: str, error: Exception) -> Status:
+    return Status(NO_CONNECTION.code, NO_CONNECTION.enhanced, f"{host}: {error}")

@@ -69,7 +69,9 @@ class Reporter:
 
     def _send(self, about: Envelope, report: bytes) -> None:
         places = self._routes.route(addrspec.parse(about.sender), may_relay=True)
-        envelope = Envelope(new_id(), "", utf8=not about.sender.isascii())
+        # RFC 8689 section 5: reports "MUST also specify the REQUIRETLS SMTP option"
+        tls = about.tls if about.tls == "required" else ""
+        envelope = Envelope(new_id(), "", utf8=not about.sender.isascii(), tls=tls, priority=about.priority)
         delivery = self._routes.start(envelope)
         try:
             for place in places:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
+from mailserver.mail.addrspec import normal_domain
 from mailserver.mail.lines import CrlfWriter
 from mailserver.ops import log as logging
 from mailserver.store.formats.maildir.syncing import make_directories
@@ -28,19 +29,36 @@ _log = logging.get("queue")
 _SCHEMA = """
 create table if not exists message (
     id text primary key, sender text not null, user text not null, utf8 integer not null, body text not null,
-    ret text not null, envid text not null, size integer not null, created real not null, held integer not null
+    ret text not null, envid text not null, size integer not null, created real not null, held integer not null,
+    tls text not null default '', release real not null default 0, deadline real not null default 0,
+    by_mode text not null default '', by_trace integer not null default 0, priority integer not null default 0
 ) without rowid;
 create table if not exists recipient (
     number integer primary key, message text not null, address text not null, user text not null, given text not null,
     notify text not null, orcpt text not null, attempts integer not null, due real not null, warned integer not null,
-    code integer not null, enhanced text not null, said text not null
+    code integer not null, enhanced text not null, said text not null, domain text not null default '',
+    trying integer not null default 0
 );
 create index if not exists recipient_due on recipient (due);
 create index if not exists recipient_message on recipient (message);
 """
+_DOMAINS = "create index if not exists recipient_domain on recipient (domain, due)"
+# columns that a queue of an earlier version does not have
+_LATER = {
+    "message": ("tls text", "release real", "deadline real", "by_mode text", "by_trace integer", "priority integer"),
+    "recipient": ("domain text", "trying integer"),
+}
+_MESSAGE = (
+    "id, sender, user, utf8, body, ret, envid, size, created, held, tls, release, deadline, by_mode, by_trace, priority"
+)
+_RECIPIENT = "number, message, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said, trying"
 _ORPHAN_SECONDS = 3600.0  # a file without rows so old is no message that is just being received
 _BUFFER = 1 << 18
 DISK_FULL = Status(452, "4.3.1", "No room in the queue")
+
+
+WARNED_LATE = 1  # the sender knows that it takes long
+WARNED_BY = 2  # the sender knows that the time of DELIVERBY has passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +69,9 @@ class Waiting:
     recipient: Recipient
     attempts: int
     due: float
-    warned: bool
+    warned: int  # WARNED_LATE, WARNED_BY, both or 0
     last: Status | None
+    trying: bool = False  # an attempt began, and nobody noted its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +97,27 @@ class Spool:
         self._lock = threading.Lock()
         with open(f"{path}/opening.lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the change to wal waits for nobody: of two workers one would fail
-            self._db = self._open()
+            self._db = sqlite3.connect(
+                f"{path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute(f"pragma synchronous = {'full' if sync else 'off'}")
+            self._db.executescript(_SCHEMA)
+            self._complete()
         self._charge = -1
 
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(f"{self.path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False)
-        db.execute("pragma journal_mode = wal")
-        db.execute(f"pragma synchronous = {'full' if self.sync else 'off'}")
-        db.executescript(_SCHEMA)
-        return db
+    def _complete(self) -> None:
+        """Add what a queue of an earlier version lacks."""
+        self._db.create_function("domain_of", 1, domain_of, deterministic=True)
+        for table, columns in _LATER.items():
+            known = {row[1] for row in self._db.execute(f"pragma table_info({table})")}
+            missing = [column for column in columns if column.split()[0] not in known]
+            for column in missing:
+                empty = "''" if column.endswith("text") else "0"
+                self._db.execute(f"alter table {table} add column {column} not null default {empty}")
+            if "domain text" in missing:
+                self._db.execute("update recipient set domain = domain_of(address) where user = ''")
+        self._db.execute(_DOMAINS)
 
     def close(self) -> None:
         """Close the database; give up charge."""
@@ -121,28 +152,43 @@ class Spool:
         """Note a message whose file is complete; due now."""
         now = time.time()
         e = envelope
+        due = max(now, e.release)
+        late = (e.tls, e.release, e.by, e.by_mode, e.by_trace, e.priority)
         with self._transaction() as db:
             db.execute(
-                "insert into message values (?,?,?,?,?,?,?,?,?,0)",
-                (e.id, e.sender, e.user, e.utf8, e.body, e.ret, e.envid, size, now),
+                "insert into message values (?,?,?,?,?,?,?,?,?,0,?,?,?,?,?,?)",
+                (e.id, e.sender, e.user, e.utf8, e.body, e.ret, e.envid, size, now, *late),
             )
             db.executemany(
-                "insert into recipient values (null,?,?,?,?,?,?,0,?,0,0,'','')",
-                [(envelope.id, r.address, r.user, r.given, r.notify, r.orcpt, now) for r in recipients],
+                "insert into recipient values (null,?,?,?,?,?,?,0,?,0,0,'','',?,0)",
+                [
+                    (e.id, r.address, r.user, r.given, r.notify, r.orcpt, due, "" if r.user else domain_of(r.address))
+                    for r in recipients
+                ],
             )
         self.on_new()
 
     # -- what there is
 
-    def due(self, now: float, limit: int = 10000) -> list[tuple[str, Recipient]]:
-        """Return message and recipient, without parameters, of all that are due, longest first; none that are held."""
+    def due_domains(self, now: float) -> list[str]:
+        """Return the domains to which something is due, "" for mailboxes here: highest priority, then longest first."""
         query = (
-            "select r.message, r.address, r.user from recipient r join message m on m.id = r.message"
-            " where r.due <= ? and not m.held order by r.due limit ?"
+            "select r.domain from recipient r join message m on m.id = r.message where r.due <= ? and not m.held"
+            " group by r.domain order by max(m.priority) desc, min(r.due)"
         )
         with self._lock:
-            rows = self._db.execute(query, (now, limit)).fetchall()
-        return [(row[0], Recipient(row[1], row[2])) for row in rows]
+            return [row[0] for row in self._db.execute(query, (now,))]
+
+    def due(self, now: float, domains: Sequence[str], limit: int = 1000) -> list[str]:
+        """Return the messages due to any of ``domains``, none that are held: highest priority, then longest first."""
+        marks = ",".join("?" * len(domains))
+        query = (
+            "select r.message from recipient r join message m on m.id = r.message"  # noqa: S608 - marks only
+            f" where r.domain in ({marks}) and r.due <= ? and not m.held"
+            " group by r.message order by m.priority desc, min(r.due) limit ?"
+        )
+        with self._lock:
+            return [row[0] for row in self._db.execute(query, (*domains, now, limit))]
 
     def next_due(self) -> float | None:
         """Return when the next recipient is due; None when nobody waits."""
@@ -154,11 +200,15 @@ class Spool:
     def get(self, message: str) -> Queued | None:
         """Return a message, None when it is gone."""
         with self._lock:
-            row = self._db.execute("select * from message where id = ?", (message,)).fetchone()
-            rows = self._db.execute("select * from recipient where message = ? order by number", (message,)).fetchall()
+            row = self._db.execute(f"select {_MESSAGE} from message where id = ?", (message,)).fetchone()  # noqa: S608
+            rows = self._db.execute(
+                f"select {_RECIPIENT} from recipient where message = ? order by number",  # noqa: S608 - constants
+                (message,),
+            ).fetchall()
         if row is None:
             return None
-        envelope = Envelope(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6])
+        wishes = (row[10], row[11], row[12], row[13], bool(row[14]), row[15])
+        envelope = Envelope(row[0], row[1], row[2], bool(row[3]), row[4], row[5], row[6], False, *wishes)
         return Queued(envelope, row[7], row[8], bool(row[9]), [_waiting(r) for r in rows])
 
     def all(self) -> list[Queued]:
@@ -175,33 +225,35 @@ class Spool:
 
     # -- out
 
-    def done(self, numbers: Iterable[int]) -> None:
-        """Strike recipients off: they have it, or their failure has been reported."""
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Note that recipients may have the message from now on, should we not come to note more."""
         with self._transaction() as db:
-            db.executemany("delete from recipient where number = ?", [(number,) for number in numbers])
+            db.executemany("update recipient set trying = 1 where number = ?", [(number,) for number in numbers])
 
-    def postpone(self, number: int, due: float, status: Status) -> None:
-        """Try a recipient again at ``due``; ``status`` is what went wrong."""
+    def settle(self, message: str, done: Iterable[int], postponed: Iterable[tuple[int, float, Status]] = ()) -> bool:
+        """Note what became of an attempt, all at once; say whether nobody waits for the message any more.
+
+        ``done``: those who have it, or whose failure has been reported. ``postponed``: who is tried again, when, and
+        what went wrong.
+        """
+        later = [(due, status.code, status.enhanced, status.text, number) for number, due, status in postponed]
         with self._transaction() as db:
-            db.execute(
-                "update recipient set due = ?, attempts = attempts + 1, code = ?, enhanced = ?, said = ?"
+            db.executemany("delete from recipient where number = ?", [(number,) for number in done])
+            db.executemany(
+                "update recipient set due = ?, attempts = attempts + 1, trying = 0, code = ?, enhanced = ?, said = ?"
                 " where number = ?",
-                (due, status.code, status.enhanced, status.text, number),
+                later,
             )
-
-    def warned(self, numbers: Iterable[int]) -> None:
-        """Note that the sender has been told of the delay."""
-        with self._transaction() as db:
-            db.executemany("update recipient set warned = 1 where number = ?", [(number,) for number in numbers])
-
-    def finish(self, message: str) -> bool:
-        """Remove a message nobody waits for any more; say whether that was so."""
-        with self._transaction() as db:
             if db.execute("select 1 from recipient where message = ? limit 1", (message,)).fetchone():
                 return False
             db.execute("delete from message where id = ?", (message,))
         self._unlink(message)
         return True
+
+    def warned(self, numbers: Iterable[int], what: int = WARNED_LATE) -> None:
+        """Note that the sender has been told."""
+        with self._transaction() as db:
+            db.executemany("update recipient set warned = warned | ? where number = ?", [(what, n) for n in numbers])
 
     # -- by hand
 
@@ -247,23 +299,27 @@ class Spool:
 
     def sweep(self) -> int:
         """Remove files that no row names: their senders were never told 250. Return how many."""
-        with self._lock:
-            known = {row[0] for row in self._db.execute("select id from message")}
+        with self._transaction() as db:  # an earlier version could leave a message that nobody waits for
+            db.execute("delete from message where not exists (select 1 from recipient where message = id)")
+            known = {row[0] for row in db.execute("select id from message")}
         removed = 0
         for entry in list(os.scandir(f"{self.path}/messages")):
             with contextlib.suppress(OSError):  # gone meanwhile
                 old = entry.stat().st_mtime < time.time() - _ORPHAN_SECONDS
-                if old and entry.name.removesuffix(".part") not in known:
+                # NAME.part is being received, NAME.7bit-... was made for one server
+                if old and entry.name not in known:
                     os.unlink(entry.path)
                     removed += 1
         return removed
 
 
 def _waiting(row: Sequence[object]) -> Waiting:
-    number, _, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said = row
+    number, _, address, user, given, notify, orcpt, attempts, due, warned, code, enhanced, said, trying = row
     last = Status(int(str(code)), str(enhanced), str(said)) if code else None
     recipient = Recipient(str(address), str(user), str(given), str(notify), str(orcpt))
-    return Waiting(int(str(number)), recipient, int(str(attempts)), float(str(due)), bool(warned), last)
+    return Waiting(
+        int(str(number)), recipient, int(str(attempts)), float(str(due)), int(str(warned)), last, bool(trying)
+    )
 
 
 class SpoolDelivery:
@@ -287,7 +343,7 @@ class SpoolDelivery:
     def write(self, data: bytes) -> None:
         """Take octets. Raises `Refused`."""
         self._eight_bit = self._eight_bit or not data.isascii()
-        self._buffer += self._crlf.convert(data)
+        self._buffer += data if self._envelope.binary else self._crlf.convert(data)
         if len(self._buffer) >= _BUFFER:
             with _disk_errors():
                 self._flush()
@@ -313,8 +369,14 @@ class SpoolDelivery:
             os.rename(self._part, self._spool.file(self._envelope.id))
             if self._spool.sync:
                 sync_directory(os.path.dirname(self._part))
-            body = self._envelope.body or ("8BITMIME" if self._eight_bit else "")
-            self._spool.insert(replace(self._envelope, body=body), self._size, self._recipients)
+            envelope = self._envelope
+            if self._eight_bit and not envelope.binary:  # whatever was announced
+                envelope = replace(envelope, body="8BITMIME")
+            try:
+                self._spool.insert(envelope, self._size, self._recipients)
+            except BaseException:
+                os.unlink(self._spool.file(self._envelope.id))
+                raise
         return {}
 
     def abort(self) -> None:
@@ -325,6 +387,11 @@ class SpoolDelivery:
         self._buffer.clear()
         with contextlib.suppress(FileNotFoundError):  # committed, or never written
             os.unlink(self._part)
+
+
+def domain_of(address: str) -> str:
+    """Return the domain of a recipient in its one spelling."""
+    return normal_domain(address.rpartition("@")[2])
 
 
 @contextlib.contextmanager

@@ -68,6 +68,9 @@ def _row(message: Queued) -> dict[str, Any]:
         "size": message.size,
         "created": message.created,
         "held": message.held,
+        "priority": message.envelope.priority,
+        "release": message.envelope.release,
+        "deadline": message.envelope.by,
         "recipients": [
             {
                 "address": waiting.recipient.address,
@@ -87,6 +90,9 @@ def _list(spool: Spool, arguments: argparse.Namespace) -> int:
         return os.EX_OK
     for row in rows:
         mark = " held" if row["held"] else ""
+        mark += f" priority {row['priority']}" if row["priority"] else ""
+        mark += f" not before {_stamp(row['release'])}" if row["release"] else ""
+        mark += f" until {_stamp(row['deadline'])}" if row["deadline"] else ""
         say(f"{row['id']}  {_stamp(row['created'])}  {row['size']} octets  <{_clean(row['sender'])}>{mark}")
         for recipient in row["recipients"]:
             last = f": {_clean(recipient['last'])}" if recipient["last"] else ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from mailserver.delivery.target import Delivery, Recipient, Refused, Status
+from mailserver.delivery.webhook import Receipt
+from mailserver.net.connection import TimedOut
 from mailserver.ops import metrics
 from mailserver.smtp import grammar, replies, trace
 from mailserver.smtp.data import DotReader
 from mailserver.smtp.errors import BadCommand
-from mailserver.smtp.head import Header
+from mailserver.smtp.head import Header, authors
 from mailserver.smtp.trace import Trace
 from mailserver.smtp.transaction import Body, Transaction
 
@@ -26,6 +29,9 @@ def data(session: Session, _: None) -> None:
     assert transaction is not None
     if transaction.body is not None:
         raise BadCommand(replies.CHUNKS_BEGUN)
+    if transaction.mail.body == "BINARYMIME":  # RFC 3030 section 3: "a 503 [...] MUST be sent", and then RSET
+        transaction.failed = True
+        raise BadCommand(replies.DATA_IS_BINARY)
     if not transaction.recipients:
         if transaction.refused and not session.context.flavour.lmtp:
             raise Refused(replies.NO_RECIPIENTS)
@@ -34,19 +40,32 @@ def data(session: Session, _: None) -> None:
     session.reply(replies.GO_ON)
     session.flush()
     try:
-        _receive(session, body)
+        _receive(session, transaction, body)
     except BaseException:
         body.abort()
         raise
     _conclude(session, transaction, body)
 
 
-def _receive(session: Session, body: Body) -> None:
+def _receive(session: Session, transaction: Transaction, body: Body) -> None:
     reader = DotReader()
-    conn = session.conn
     while not reader.done:
-        body.write(reader.feed(conn.receive()))
-    conn.push_back(reader.rest)
+        body.write(reader.feed(_octets(session, transaction)))
+    session.conn.push_back(reader.rest)
+
+
+def _octets(session: Session, transaction: Transaction | None) -> bytes:
+    """Return the next octets of a message; all of them together have one deadline. Raises `TimedOut`."""
+    conn, options = session.conn, session.context.options
+    if not options.max_transfer or transaction is None:
+        return conn.receive()
+    if not transaction.deadline:
+        transaction.deadline = time.monotonic() + options.max_transfer
+    left = transaction.deadline - time.monotonic()
+    if left <= 0:
+        raise TimedOut
+    conn.timeout = min(left, options.timeout)
+    return conn.receive()
 
 
 # RFC 3030 section 2: "The message data is sent immediately after the trailing <CR> <LF> of the BDAT command line."
@@ -61,7 +80,8 @@ def bdat(session: Session, wanted: grammar.Chunk) -> None:
         body = transaction.body = _begin(session, transaction)
     if body is not None and wanted.size + body.size > session.context.options.max_message_size:
         body.refuse(Refused(replies.TOO_BIG))
-    _receive_chunk(session, wanted.size, body if problem is None else None)
+    _receive_chunk(session, wanted.size, transaction, body if problem is None else None)
+    session.conn.timeout = session.context.options.timeout
     if problem is not None:
         raise problem
     assert transaction is not None
@@ -86,13 +106,13 @@ def _chunk_problem(session: Session, transaction: Transaction | None) -> Excepti
     return None
 
 
-def _receive_chunk(session: Session, size: int, body: Body | None) -> None:
+def _receive_chunk(session: Session, size: int, transaction: Transaction | None, body: Body | None) -> None:
     conn = session.conn
     left = size
     while left:
         if not conn.buffered:
             session.flush()  # the client may want the answers to what it sent before
-        octets = conn.receive()
+        octets = _octets(session, transaction)
         if len(octets) > left:
             conn.push_back(octets[left:])
             octets = octets[:left]
@@ -104,9 +124,10 @@ def _receive_chunk(session: Session, size: int, body: Body | None) -> None:
 def _begin(session: Session, transaction: Transaction) -> Body:
     options = session.context.options
 
-    def open_delivery() -> Delivery:
+    def open_delivery(header: Header) -> Delivery:
+        _check_from(session, header)
         delivery = session.context.router.start(
-            transaction.envelope(session.user or "", per_recipient=session.context.flavour.lmtp)
+            transaction.envelope(session.user or "", header, per_recipient=session.context.flavour.lmtp)
         )
         try:
             for accepted in transaction.recipients:
@@ -122,8 +143,18 @@ def _begin(session: Session, transaction: Transaction) -> Body:
         lambda header: _trace(session, transaction, header),
         max_size=options.max_message_size,
         max_hops=options.max_hops,
-        refuse_bare=options.refuse_bare_newline,
+        refuse_bare=options.refuse_bare_newline and transaction.mail.body != "BINARYMIME",
     )
+
+
+# RFC 6409 section 6.1: "enforce submission rights": whose address stands in From: must be the user's own
+def _check_from(session: Session, header: Header) -> None:
+    context = session.context
+    if not context.options.check_from or session.user is None:
+        return
+    for author in authors(header.octets):
+        if not context.router.owns(session.user, author):
+            raise Refused(replies.NOT_YOUR_FROM)
 
 
 def _trace(session: Session, transaction: Transaction, header: Header) -> bytes:
@@ -141,7 +172,8 @@ def _trace(session: Session, transaction: Transaction, header: Header) -> bytes:
     # RFC 5321 section 7.2: with several recipients the field would tell each of the others
     only = str(transaction.recipients[0].address) if len(transaction.recipients) == 1 else ""
     tls = f"using {conn.tls_version} with cipher {conn.cipher}" if conn.tls else ""
-    lines = trace.received(Trace(hello, conn.peer[0], context.hostname, name, transaction.id, only, tls))
+    priority = transaction.priority if mail.mt_priority is not None else None
+    lines = trace.received(Trace(hello, conn.peer[0], context.hostname, name, transaction.id, only, tls, priority))
     if context.flavour.completes:
         lines += b"" if header.has_date else trace.date_field()
         lines += b"" if header.has_message_id else trace.message_id_field(context.hostname)
@@ -151,6 +183,7 @@ def _trace(session: Session, transaction: Transaction, header: Header) -> bytes:
 def _conclude(session: Session, transaction: Transaction, body: Body) -> None:
     """Deliver, answer, log: the transaction is over in any case."""
     session.transaction = None
+    session.conn.timeout = session.context.options.timeout
     try:
         failed = body.finish()
     except Exception as error:
@@ -170,7 +203,20 @@ def _conclude(session: Session, transaction: Transaction, body: Body) -> None:
         session.useful()
         metrics.SMTP_ACCEPTED.inc(protocol=session.protocol)
         metrics.SMTP_OCTETS.inc(body.size, protocol=session.protocol)
+        _tell(session, transaction, body.size, statuses)
     _log(session, transaction, body.size, _worst(statuses))
+
+
+def _tell(session: Session, transaction: Transaction, size: int, statuses: list[Status]) -> None:
+    """Tell the webhook of those who have the message; the client hears first."""
+    webhook = session.context.webhook
+    if webhook is None:
+        return
+    session.flush()
+    pairs = zip(transaction.recipients, statuses, strict=True)
+    names = [str(accepted.address) for accepted, status in pairs if status.ok]
+    where = session.conn.peer[0]
+    webhook.tell(Receipt(transaction.id, transaction.sender, names, size, time.time(), where))
 
 
 def _status(transaction: Transaction, places: list[Recipient], failed: dict[Recipient, Status]) -> Status:

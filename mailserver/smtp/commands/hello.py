@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailserver.delivery.target import Status
+from mailserver.smtp.extensions import keywords
 
 if TYPE_CHECKING:
     from mailserver.smtp.session import Session
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 # RFC 2033 section 4.1: LHLO has identical semantics
 def extended(session: Session, name: str) -> Status:
     """Greet, and list what this server can."""
-    from mailserver.smtp.table import keywords  # the table names this function
-
     session.greet(name, extended=True)
     return Status(250, "", "\n".join([f"{session.context.hostname} greets {session.conn.peer[0]}", *keywords(session)]))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mailserver.delivery.target import Status
 from mailserver.smtp import replies
+from mailserver.smtp.errors import BadCommand
 
 if TYPE_CHECKING:
     from mailserver.smtp.session import Session
@@ -21,10 +22,13 @@ def noop(session: Session, _: str) -> Status:
 # RFC 5321 section 4.1.1.8: HELP
 def assist(session: Session, _: str) -> Status:
     """List the commands."""
+    from mailserver.smtp.extensions import switched_off
     from mailserver.smtp.table import table_of  # the table names this function
 
     session.junk()
-    return Status(214, "2.0.0", "Commands: " + " ".join(table_of(session.context.flavour)))
+    disabled = session.context.options.disabled
+    verbs = [verb for verb in table_of(session.context.flavour) if not switched_off(verb, disabled)]
+    return Status(214, "2.0.0", "Commands: " + " ".join(verbs))
 
 
 # RFC 5321 section 7.3: "252 [...] that the server could not verify the user but would accept the message". To say more
@@ -33,6 +37,13 @@ def verify(session: Session, _: str) -> Status:
     """Tell nothing about users and lists."""
     session.junk()
     return replies.CANNOT_VERIFY
+
+
+# RFC 5321 section 4.2.4: "502 [...] SHOULD be used when the command is actually recognized by the SMTP server, but not
+# implemented"
+def not_implemented(session: Session, _: bytes) -> Status:
+    """Refuse a command that the settings switch off."""
+    raise BadCommand(replies.NOT_IMPLEMENTED)
 
 
 # RFC 5321 section 4.1.1.10: "the receiver MUST send a '221 OK' reply, and then close the transmission channel"

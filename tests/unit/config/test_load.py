@@ -104,6 +104,27 @@ def test_each_error(text: str, expected: str) -> None:
     assert found.startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[smtp]\ndisabled_extensions = ['BDAT']\n", 'BDAT: must be "8BITMIME" or "AUTH"'),
+        ("[server]\nnameservers = ['ns.example']\n", "ns.example: is no address"),
+        ("[delivery]\nspam_header = 'X-Spam'\n", "must be a field and its value"),
+        ("[webhook]\nurl = 'ftp://x'\n", 'must begin with "http://" or "https://"'),
+    ],
+)
+def test_errors_of_delivery(text: str, expected: str) -> None:
+    (found,) = errors(text)
+    assert expected in found
+    assert ":2: " in found
+
+
+def test_lists_of_delivery() -> None:
+    found = parse(b"[smtp]\ndisabled_extensions = ['DSN']\n[server]\nnameservers = ['127.0.0.1', '[::1]:53', '::1']\n")
+    assert found.smtp.disabled_extensions == ("DSN",)
+    assert found.server.nameservers == ("127.0.0.1", "[::1]:53", "::1")
+
+
 def test_not_utf8() -> None:
     with pytest.raises(ConfigError, match="utf-8"):
         parse(b"\xff")

@@ -87,3 +87,24 @@ def test_statuses() -> None:
     assert status_of(StoreError(Kind.NO_QUOTA)).enhanced == "5.2.2"
     assert all(status_of(StoreError(kind)).code >= 450 for kind in Kind)
     assert status_of(StoreError(Kind.CORRUPT)).temporary
+
+
+def test_a_full_disk_while_a_binary_message_is_converted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = LocalTarget(lambda: store).start(Envelope("id", "from@x.example", body="BINARYMIME"))
+    for user in ("alice", "bob"):
+        delivery.recipient(Recipient(f"{user}@here.example", user))
+    message = b"Content-Type: x/y\r\nContent-Transfer-Encoding: binary\r\nMIME-Version: 1.0\r\n\r\n\0\n"
+    delivery.write(message)
+    write = Incoming.write
+
+    def full(this: Incoming, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(Incoming, "write", full)
+    failed = delivery.commit()
+    monkeypatch.setattr(Incoming, "write", write)
+    assert {status.code for status in failed.values()} == {451}
+    assert len(failed) == 2
+    assert b"".join(delivery.octets()) == message  # for the queue
+    delivery.abort()
+    assert read(store, "alice") == []

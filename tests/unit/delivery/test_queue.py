@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import os
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from mailserver.__main__ import main
-from mailserver.config.schema import QueueConfig, SmtpConfig
+from mailserver.config.schema import QueueConfig, TlsConfig
 from mailserver.delivery import wiring
 from mailserver.delivery.queue.relay import Relay
 from mailserver.delivery.queue.resolver import Resolver
@@ -24,32 +27,52 @@ from mailserver.delivery.queue.scheduler import Timing
 from mailserver.delivery.queue.spool import Spool
 from mailserver.delivery.target import Envelope, Recipient, Status
 from mailserver.services import Services
-from mailserver.smtp.server import SmtpServer
-from tests.unit.delivery.peers import DnsServer, Script, Sink
-from tests.unit.smtp.serving import USERS, Client, Server, messages, settings
+from tests.unit.delivery.peers import DnsServer, Records, Script, Sink
+from tests.unit.smtp.serving import KINDS, USERS, Client, Server, messages, settings
 
 RECORDS = {("far.example", "A"): ["127.0.0.1"], ("gone.example", "MX"): ["0 ."], ("next.example", "A"): ["127.0.0.1"]}
 
 
 @contextmanager
 def relaying(
-    tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch, timing: Timing | None = None, **changes: Any
+    tmp_path: Path,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    timing: Timing | None = None,
+    *,
+    kind: str = "smtp",
+    certificate: tuple[Path, Path] | None = None,
+    records: Records = RECORDS,
+    validated: bool = False,
+    relay: Mapping[str, Any] = MappingProxyType({}),
+    own: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
 ) -> Iterator[Server]:
-    """An SMTP server that trusts loopback and sends to ``sink`` whatever the domain."""
-    own = settings(tmp_path, queue=QueueConfig(path=str(tmp_path / "queue"), **changes))
-    services = Services(own, users=USERS)
+    """A server that trusts loopback and sends to ``sink`` whatever the domain. ``relay``: of `Relay`; ``own``: of the
+    server's section; ``changes``: of [queue]."""
+    sections: dict[str, Any] = {"queue": QueueConfig(path=str(tmp_path / "queue"), **changes)}
+    if certificate is not None:
+        sections["tls"] = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1]))
+    services = Services(settings(tmp_path, **sections), users=USERS)
     if timing is not None:
         monkeypatch.setattr(wiring, "timing", lambda queue: timing)
-    with DnsServer(RECORDS) as dns:
-        relay = Relay(
-            "mx.example.com", Resolver([], dns.resolver()), port=sink.port, connect_seconds=5, reply_seconds=5
+    with DnsServer(records, validated=validated) as dns:
+        made = Relay(
+            "mx.example.com",
+            Resolver([], dns.resolver()),
+            port=sink.port,
+            connect_seconds=5,
+            reply_seconds=5,
+            **relay,
         )
         begin = wiring.scheduler
-        monkeypatch.setattr(wiring, "scheduler", lambda services, spool: begin(services, spool, relay))
+        monkeypatch.setattr(wiring, "scheduler", lambda services, spool: begin(services, spool, made))
+        server_class, config_class = KINDS[kind]
+        trusting = {"trusted_networks": ("127.0.0.0/8",)} if kind == "smtp" else {}
         try:
             services.start_queue()
-            config = SmtpConfig(host="127.0.0.1", port=0, trusted_networks=("127.0.0.0/8",))
-            with SmtpServer(config, services) as server:
+            config = config_class(**{"host": "127.0.0.1", "port": 0, "ssl_port": -1} | trusting | dict(own))
+            with server_class(config, services) as server:
                 yield server
         finally:
             services.close()
@@ -167,6 +190,29 @@ def test_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         wait(lambda: spool_of(server).count() == 0)
 
 
+def test_slow_servers_delay_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten destinations that do not answer, with more mail than they may have connections; an eleventh that does."""
+    slow = [f"s{number}.example" for number in range(10)]
+    records = {(name, "A"): ["127.0.0.1"] for name in [*slow, "far.example"]}
+    answer = threading.Event()
+
+    def stuck(line: str) -> None:
+        if line.startswith("MAIL FROM:<slow@"):
+            answer.wait(20)
+
+    timing = Timing(first=0.1, longest=0.2)  # on a busy machine one may be given up for this time
+    with Sink(Script(hook=stuck)) as sink, relaying(tmp_path, sink, monkeypatch, timing, records=records) as server:
+        for _ in range(4):
+            submit(server, *(f"a@{name}" for name in slow), sender="slow@example.com")
+        sink.wait_line("MAIL FROM:<slow@", 10)
+        submit(server, "quick@far.example")
+        (got,) = sink.wait(1)
+        assert got.rcpts == ["RCPT TO:<quick@far.example>"]
+        answer.set()
+        wait(lambda: spool_of(server).count() == 0)
+        assert len(sink.got) == 41
+
+
 def test_given_up_after_the_lifetime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timing = Timing(first=0.05, longest=0.1, lifetime=0.3, warning=0)
     with Sink(Script(end="451 4.3.0 later")) as sink, relaying(tmp_path, sink, monkeypatch, timing) as server:
@@ -249,6 +295,11 @@ def fill(spool: Spool, name: str, *addresses: str) -> None:
     delivery.abort()
 
 
+def due(spool: Spool) -> list[str]:
+    now = time.time()
+    return spool.due(now, spool.due_domains(now))
+
+
 def test_spool_survives(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path))
     fill(spool, "one", "a@b", "c@d")
@@ -258,19 +309,53 @@ def test_spool_survives(tmp_path: Path) -> None:
     assert [waiting.recipient.address for waiting in found.waiting] == ["a@b", "c@d"]
     assert Path(spool.file("one")).read_bytes() == b"Subject: x\r\n\r\nbody\r\n"
     assert found.size == 20
-    spool.postpone(found.waiting[0].number, 5e9, Status(451, "4.0.0", "later"))
-    spool.done([found.waiting[1].number])
-    assert not spool.finish("one")
-    assert spool.due(time.time()) == []
+    late, done = (waiting.number for waiting in found.waiting)
+    assert not spool.settle("one", [done], [(late, 5e9, Status(451, "4.0.0", "later"))])
+    assert due(spool) == []
     assert spool.next_due() == 5e9
     assert spool.retry("one")
-    assert [name for name, _ in spool.due(time.time())] == ["one"]
+    assert due(spool) == ["one"]
     assert spool.hold("one", True)
-    assert spool.due(time.time()) == []
+    assert due(spool) == []
     assert spool.delete("one")
     assert not spool.delete("one")
     assert spool.count() == 0
     spool.close()
+
+
+def test_a_queue_of_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / "messages").mkdir()
+    (tmp_path / "messages" / "old").write_bytes(b"Subject: x\r\n\r\n")
+    with contextlib.closing(sqlite3.connect(tmp_path / "queue.sqlite")) as db, db:
+        db.execute(
+            "create table message (id text primary key, sender text not null, user text not null,"
+            " utf8 integer not null, body text not null, ret text not null, envid text not null, size integer not null,"
+            " created real not null, held integer not null) without rowid"
+        )
+        db.execute(
+            "create table recipient (number integer primary key, message text not null, address text not null,"
+            " user text not null, given text not null, notify text not null, orcpt text not null,"
+            " attempts integer not null, due real not null, warned integer not null, code integer not null,"
+            " enhanced text not null, said text not null)"
+        )
+        db.execute("insert into message values ('old', 'a@b', '', 0, '', '', '', 14, 5.0, 0)")
+        db.execute(
+            "insert into recipient values (1, 'old', 'x@Far.example', '', '', '', '', 2, 6.0, 1, 451, '4.0.0', 'no')"
+        )
+    for _ in range(2):  # the second time nothing is missing
+        spool = Spool(str(tmp_path))
+        (message,) = spool.all()
+        (waiting,) = message.waiting
+        assert (message.envelope.priority, message.envelope.release, message.envelope.tls) == (0, 0.0, "")
+        assert (waiting.recipient.address, waiting.attempts, waiting.warned, waiting.trying) == (
+            "x@Far.example",
+            2,
+            1,
+            False,
+        )
+        assert spool.due_domains(time.time()) == ["far.example"]
+        assert due(spool) == ["old"]
+        spool.close()
 
 
 def test_abort_leaves_nothing(tmp_path: Path) -> None:
@@ -324,9 +409,15 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(spool, "two", "c@d")
     assert "a@b  attempts 0" in run("list")
     assert '"address": "a@b"' in run("list", "--json")
+    asked = spool.start(Envelope("asked", "", release=86400.0, by=172800.0, by_mode="N", priority=3))
+    asked.recipient(Recipient("x@y"))
+    asked.write(b"A: b\r\n\r\n")
+    asked.commit()
+    assert "<> priority 3 not before 1970-01-02T00:00:00Z until 1970-01-03T00:00:00Z" in run("list")
+    assert run("delete", "asked") == "1 messages deleted\n"
     assert "body" in run("show", "one")
     assert run("hold", "one") == "1 messages held\n"
-    assert [name for name, _ in spool.due(time.time())] == ["two"]
+    assert due(spool) == ["two"]
     assert run("release", "--all") == "2 messages released\n"
     assert run("retry", "two") == "1 messages will be tried now\n"
     assert run("delete", "one", "two") == "2 messages deleted\n"

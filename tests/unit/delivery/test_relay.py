@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mailserver.auth.secret import Secret
-from mailserver.delivery.queue.relay import Outcome, Relay, RelayHost, stuffed
+from mailserver.delivery.queue.relay import Relay, RelayHost
 from mailserver.delivery.queue.resolver import Resolver
+from mailserver.delivery.queue.transfer import Outcome, stuffed
 from mailserver.delivery.target import Envelope, Recipient, Refused
 from tests.unit.delivery.peers import DnsServer, Records, Script, Sink
 
@@ -76,16 +77,16 @@ def status(outcomes: list[Outcome]) -> list[str]:
 
 def test_order_of_hosts(dns: DnsServer) -> None:
     resolver = Resolver(["us.example"], dns.resolver())
-    assert resolver.hosts("one.example") == ["dead.one.example", "mx.one.example", "backup.one.example"]
-    assert resolver.hosts("direct.example") == ["direct.example"]
-    assert resolver.hosts("backup.example") == ["mx.one.example"]
-    assert resolver.hosts("[192.0.2.1]") == ["192.0.2.1"]
-    assert resolver.hosts("[IPv6:2001:db8::1]") == ["2001:db8::1"]
+    assert resolver.route("one.example").hosts == ["dead.one.example", "mx.one.example", "backup.one.example"]
+    assert resolver.route("direct.example").hosts == ["direct.example"]
+    assert resolver.route("backup.example").hosts == ["mx.one.example"]
+    assert resolver.route("[192.0.2.1]").hosts == ["192.0.2.1"]
+    assert resolver.route("[IPv6:2001:db8::1]").hosts == ["2001:db8::1"]
     assert resolver.addresses("six.example") == ["::1", "127.0.0.1"]
     assert resolver.addresses("nothing.example") == []
     for name, code in (("null", "5.1.10"), ("broken", "4.4.3"), ("self", "5.4.6"), ("missing", "5.1.2")):
         with pytest.raises(Refused) as refused:
-            resolver.hosts(f"{name}.example")
+            resolver.route(f"{name}.example")
         assert refused.value.status.enhanced == code
 
 
@@ -220,13 +221,13 @@ def test_relay_host_with_login(dns: DnsServer, message: Path, certificate: tuple
     "octets", [b"", b".", b".\r\n", b"a\r\n.\r\n", b"a\r\n..b\r\n", b"a", b"a\n.b\r\n", b"a\r", b"a\r\n.", b"\r\n" * 3]
 )
 def test_stuffing_both_ways(tmp_path: Path, octets: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mailserver.delivery.queue import relay
+    from mailserver.delivery.queue import transfer
     from mailserver.smtp.data import DotReader
 
     path = tmp_path / "m"
     path.write_bytes(octets)
     for size in (1, 2, 3, 1000):
-        monkeypatch.setattr(relay, "_CHUNK", size)
+        monkeypatch.setattr(transfer, "_CHUNK", size)
         reader = DotReader()
         found = b"".join(reader.feed(piece) for piece in stuffed(str(path)))
         assert reader.done

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mailserver.delivery.queue.relay import Outcome
 from mailserver.delivery.queue.reporter import Reporter
 from mailserver.delivery.queue.scheduler import Scheduler, Timing
 from mailserver.delivery.queue.spool import Spool
+from mailserver.delivery.queue.transfer import Outcome
 from mailserver.delivery.target import Delivery, Envelope, Recipient, Refused, Status
 from mailserver.mail.addrspec import Address
 
@@ -22,6 +22,9 @@ class Nobody:
 
     def start(self, envelope: Envelope) -> Delivery:
         raise Refused(Status(451, "4.0.0", "no"))
+
+    def has(self, user: str, beginning: bytes, since: float) -> bool:
+        return False
 
     def route(self, address: Address, *, may_relay: bool = False) -> list[Recipient]:
         raise Refused(Status(451, "4.0.0", "no"))
@@ -37,9 +40,17 @@ class Carrier:
         self.most: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.faults = 0
+        self.closed = 0
 
     def destination(self, recipient: Recipient) -> str:
         return recipient.address.partition("@")[2]
+
+    def way(self, destination: str) -> Carrier:
+        return self
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed += 1
 
     def deliver(self, envelope: Envelope, path: str, size: int, recipients: Sequence[Recipient]) -> list[Outcome]:
         name = self.destination(recipients[0])

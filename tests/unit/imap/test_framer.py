@@ -243,3 +243,22 @@ def test_the_dead_framer_keeps_nothing():
 def test_run_keeps_order_over_many_commands():
     data = b"".join(b"%d NOOP\r\n" % i for i in range(100))
     assert [e.line for e in run([data])] == [b"%d NOOP" % i for i in range(100)]
+
+
+def test_it_knows_when_only_the_end_of_a_command_is_missing() -> None:
+    framer = Framer()
+    framer.feed(b"a APPEND x {5}\r\n")
+    assert isinstance(framer.next(), LiteralAnnounced)
+    framer.accept_memory()
+    assert framer.next() is None
+    assert not framer.behind_literal  # the literal is to come
+    framer.feed(b"hel")
+    assert framer.next() is None
+    assert not framer.behind_literal
+    framer.feed(b"lo")
+    assert framer.next() is None
+    assert framer.behind_literal
+    framer.feed(b"\r\n")
+    assert isinstance(framer.next(), Command)
+    assert framer.next() is None
+    assert not framer.behind_literal

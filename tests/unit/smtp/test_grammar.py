@@ -115,7 +115,30 @@ def test_unknown_parameter() -> None:
     with pytest.raises(BadParameter):
         grammar.rcpt(b"TO:<a@b> SIZE=1")
     with pytest.raises(BadParameter):
-        grammar.mail(b"FROM:<> BODY=BINARYMIME")
+        grammar.mail(b"FROM:<> BODY=16BIT")
+
+
+def test_later_parameters() -> None:
+    found = grammar.mail(b"FROM:<> BODY=binarymime REQUIRETLS BY=-5;nt MT-PRIORITY=-9 HOLDFOR=60")
+    assert (found.body, found.requiretls, found.by) == ("BINARYMIME", True, grammar.By(-5, "N", True))
+    assert (found.mt_priority, found.holdfor) == (-9, 60)
+    assert found.given == ("BODY", "REQUIRETLS", "BY", "MT-PRIORITY", "HOLDFOR")
+    assert grammar.mail(b"FROM:<> HOLDUNTIL=1970-01-02T01:00:00+01:00").holduntil == 86400
+    assert grammar.mail(b"FROM:<> HOLDUNTIL=1970-01-02t00:00:00z BY=9;R").holduntil == 86400
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("BY", "BY=", "BY=1", "BY=1;X", "BY=0;R", "BY=-1;R", "BY=1;RR", "BY=1234567890;N", "BY=1;R;T"),
+        *("HOLDFOR=-1", "HOLDFOR=1234567890", "HOLDFOR", "HOLDUNTIL=tomorrow", "HOLDUNTIL=2026-13-01T00:00:00Z"),
+        *("HOLDUNTIL=2026-01-01", "HOLDFOR=1 HOLDUNTIL=2030-01-01T00:00:00Z", "MT-PRIORITY=10", "MT-PRIORITY=+1"),
+        *("MT-PRIORITY=-0", "MT-PRIORITY", "REQUIRETLS=1", "BY=1;R BY=2;R"),
+    ],
+)
+def test_later_parameters_bad(words: str) -> None:
+    with pytest.raises(BadSyntax):
+        grammar.mail(f"FROM:<> {words}".encode())
 
 
 def test_rcpt() -> None:

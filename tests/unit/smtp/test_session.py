@@ -243,6 +243,24 @@ def test_spam_goes_to_its_folder(tmp_path: Path) -> None:
         assert len(messages(server)) == 1
 
 
+def test_spam_with_another_mark_and_where_there_is_no_junk(tmp_path: Path) -> None:
+    own = DeliveryConfig(spam_folder="Spam", spam_header="X-Verdict: bad.")
+    with serving(tmp_path, delivery=own) as server, Client(server) as client:
+        alice, bob = server.services.store.account("alice"), server.services.store.account("bob")
+        bob.delete("Junk")
+        for text in (b"X-Verdict :  BAD.\r\n\r\n", b"X-Verdict: bad.news\r\n\r\n", b"X-Spam-Flag: YES\r\n\r\n"):
+            client.begin()
+            assert client.say("RCPT TO:<bob@example.com>").startswith("250")
+            client.say("DATA")
+            client.send(text + b".\r\n")
+            assert client.reply().startswith("250")
+        assert len(messages(server)) == len(messages(server, "bob")) == 2
+        assert len(messages(server, folder="Junk")) == 1  # what is marked as the folder for junk, whatever its name
+        assert len(messages(server, "bob", "Spam")) == 1  # made, and marked so
+        assert not alice.exists("Spam")
+        assert any(box.special_use == "\\Junk" and box.name == "Spam" for box in bob.mailboxes())
+
+
 def test_timeout(tmp_path: Path) -> None:
     with serving(tmp_path, connection_timeout_seconds=1) as server, Client(server) as client:
         assert client.rest() == encode(replies.TIMEOUT).decode()
@@ -323,6 +341,7 @@ def test_ehlo_is_true(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     with serving(tmp_path, certificate=certificate) as server, Client(server) as client:
         words = {line[4:].split()[0] for line in client.capabilities.splitlines()[1:]}
     proved = {"PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "SIZE", "LIMITS", "HELP", "CHUNKING"}
+    proved |= {"BINARYMIME"}
     assert words <= proved | {"STARTTLS", "AUTH", "DSN"}
     assert words >= proved | {"STARTTLS", "AUTH"}
 

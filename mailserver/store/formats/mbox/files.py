@@ -23,6 +23,10 @@ from mailserver.store.model.numbers import ModSeq, Uid, UidValidity
 from mailserver.store.model.words import keyword_set
 from mailserver.store.source import Source
 
+# when the file grew, flags of older messages may have been changed as well; of so many the headers are read again, of
+# more when the file changes in another way
+_VERIFIED = 20_000
+
 
 class MboxFiles:
     """``spool`` is the directory in whose ``tmp`` messages wait for their place in the file.
@@ -120,9 +124,9 @@ class MboxFiles:
             self._box, self._said = _recalled(snapshot, fingerprint), None
         return self._box
 
-    def _load(self) -> Box:
+    def _load(self, *, verify: bool = False) -> Box:
         with LANE.aside():
-            self._box = box = self._folder.load(self._known())
+            self._box = box = self._folder.load(self._known(), verify=verify)
         return box
 
     def _assigned(self, box: Box, validity: int, uidnext: int, words: Sequence[str]) -> Box:
@@ -135,7 +139,8 @@ class MboxFiles:
 
     def examine(self, old: Snapshot, fingerprint: Fingerprint, modseq: ModSeq, *, cold: bool) -> Found:
         """Read what is new in the file."""
-        self._box = box = self._assigned(self._load(), old.uidvalidity, old.uidnext, old.keywords)
+        box = self._load(verify=len(old.messages) <= _VERIFIED)
+        self._box = box = self._assigned(box, old.uidvalidity, old.uidnext, old.keywords)
         words = box.base.keywords if box.base is not None else old.keywords
         found = Found(_with(old.keywords, words), first_recent=_unclaimed(old, box))
         known = {int(m.uid): m for m in old.messages}

@@ -9,24 +9,22 @@ from __future__ import annotations
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
-from typing import Self
 
+from mailserver.store.content import Held
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.mbox import fromline, headers, quoting
 from mailserver.store.formats.mbox.entry import Entry
 from mailserver.store.formats.mbox.journal import read_blocks
 
 _IN_MEMORY = 1 << 20
-_CHUNK = 1 << 17
 
 
-class MboxMessage:
+class MboxMessage(Held):
     """A message that was opened: `mailserver.store.content.MessageFile` for an mbox. ``size`` is RFC822.SIZE."""
 
     def __init__(self, fd: int, entry: Entry) -> None:
         """``fd`` is the mbox, locked. StoreError TEMPORARY when this message does not stand there any more."""
-        self._data: bytes | None = None
+        self._data = None
         self._fd = -1
         head = os.pread(fd, entry.body - entry.offset, entry.offset)
         line = head[: entry.header - entry.offset]
@@ -51,40 +49,6 @@ class MboxMessage:
             copy.flush()
             self.size = copy.tell()
             self._fd = os.dup(copy.fileno())
-
-    @property
-    def fd(self) -> int:
-        """The descriptor of a file that holds exactly these octets, -1 when they are in memory."""
-        return self._fd
-
-    def read(self) -> bytes:
-        """All of it."""
-        return self.read_range(0, self.size)
-
-    def read_range(self, offset: int, count: int) -> bytes:
-        """``count`` octets from ``offset``, fewer at the end."""
-        if self._data is not None:
-            return self._data[offset : offset + count]
-        return b"".join(read_blocks(self._fd, offset, offset + count))
-
-    def chunks(self, count: int = _CHUNK, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The octets from ``offset`` to ``end``, so many at a time."""
-        end = self.size if end is None else min(end, self.size)
-        while offset < end and (data := self.read_range(offset, min(count, end - offset))):
-            yield data
-            offset += len(data)
-
-    def close(self) -> None:
-        """Give everything back; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _ends(fd: int, entry: Entry) -> bool:

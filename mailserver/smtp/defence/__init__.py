@@ -1,0 +1,1 @@
+"""What keeps unwanted mail out: rates, blocklists, greylisting, HELO checks, early talkers, the tar pit."""
