@@ -85,7 +85,7 @@ class Visits:
             client.select("INBOX")
             client.append("INBOX", "(\\Seen)", None, message(rng))  # type: ignore[arg-type]
             found = client.uid("SEARCH", "ALL")[1][0].split()
-            client.uid("SEARCH", "TEXT", '"letter"')
+            client.uid("SEARCH", "SUBJECT", '"letter"')
             for number in rng.sample(found, min(3, len(found))):
                 client.uid("FETCH", number, "(FLAGS ENVELOPE BODYSTRUCTURE BODY.PEEK[])")
                 client.uid("STORE", number, "+FLAGS", f"(\\Flagged k{rng.randrange(5)})")

@@ -95,6 +95,7 @@ def all_workers(program: Program) -> list[int]:
 def judge(life: Life) -> None:
     """From the end of the first third on nothing grows; what is kept for each user is kept for all by then."""
     third = len(life.memory) // 3
+    print("MB over time:", *(f"{mb:.0f}" for mb in life.memory[:: max(1, len(life.memory) // 20)]))
     for what, values, slack in (("MB", life.memory, 12.0), ("descriptors", life.descriptors, 40.0)):
         before, after = statistics.median(values[third : 2 * third]), statistics.median(values[-third:])
         print(f"{what}: {before:.0f} in the second third, {after:.0f} in the last, at most {max(values):.0f}")
