@@ -6,10 +6,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 N      ?= 2000
+MINUTES ?= 30
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-versions check interop crash stress fuzz bench conf rfc clean
+.PHONY: help run test test-all test-versions check interop crash soak stress fuzz bench conf rfc clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +53,11 @@ check: $(BIN)/.installed ## format, lint, types, import rules, RFC spelling, gen
 interop: $(BIN)/.installed ## against the programs of others: those that are installed
 	$(BIN)/pytest -q tests/interop
 
-crash: $(BIN)/.installed ## N=2000 times: kill the server at any moment and look at the disk; then let each system call fail
-	CRASH_N=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/crash
+crash: $(BIN)/.installed ## N=2000 times: kill the server at any moment, take its power, let calls fail; and look at the disk
+	CRASH_N=$(N) $(BIN)/pytest -q -rP --timeout 86400 -n $(JOBS) tests/crash
+
+soak: $(BIN)/.installed ## MINUTES=30 of mixed load by real clients: memory and descriptors must stay where they are
+	SOAK_MINUTES=$(MINUTES) $(BIN)/pytest -q -rP --timeout 86400 tests/interop/test_soak.py
 
 stress: $(BIN)/.installed ## N=2000 seconds for each scene: many sessions at random, every word of the server judged
 	STRESS_SECONDS=$(N) $(BIN)/pytest -q --timeout 86400 -n $(JOBS) tests/concurrency

@@ -16,10 +16,21 @@ USERS = ("alice", "bob")
 _PORTS = "host = '127.0.0.1'\nport = 0\nssl_port = -1\n"
 
 
+def receiving(folder: Path, queue: str = "") -> dict[str, str]:
+    """Settings for a server of example.com that takes mail for everywhere; ``queue``: further lines of that section."""
+    return {
+        "": "domains = ['example.com']",
+        "smtp": "trusted_networks = ['127.0.0.0/8']",
+        "submission": "port = -1\nssl_port = -1",
+        "queue": f"path = '{folder / 'queue'}'\n{queue}",
+    }
+
+
 class Program:
     """``python -m mailserver`` with its files below ``folder``; users alice and bob, password ``secret``.
 
-    ``extra``: further text of the settings. ``protocols`` may also name submission and lmtp.
+    ``extra``: further text of the settings. ``protocols`` may also name submission and lmtp. ``settings``: more
+    lines for sections, by name, "" for those before the first.
     """
 
     def __init__(
@@ -34,18 +45,25 @@ class Program:
         protocols: Sequence[str] = ("imap", "pop3"),
         mail: Path | None = None,
         extra: str = "",
+        users: Sequence[str] = USERS,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.mail = mail or folder / "mail"
         self.log = folder / "log"
-        (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in USERS))
+        (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+        sections = {
+            "": "hostname = 'mail.example.com'\n",
+            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\nformat = '{mailbox_format}'\n",
+            "server": f"workers = {workers}\ngrace_seconds = 2\n",
+            "http": "port = -1\n",
+            "limits": "max_connections_per_address = 0\n",
+            **dict.fromkeys(protocols, _PORTS),
+        }
+        for name, lines in (settings or {}).items():
+            sections[name] = sections.get(name, "") + lines + "\n"
         (folder / "m.toml").write_text(
-            f"hostname = 'mail.example.com'\n[storage]\nmailbox_path = '{self.mail}'\ndurability = '{durability}'\n"
-            f"format = '{mailbox_format}'\n"
-            f"[server]\nworkers = {workers}\ngrace_seconds = 2\n"
-            "[http]\nport = -1\n[limits]\nmax_connections_per_address = 0\n"
-            + "".join(f"[{name}]\n{_PORTS}" for name in protocols)
-            + extra
+            "".join((f"[{name}]\n" if name else "") + lines for name, lines in sections.items()) + extra
         )
         self._wrapper = list(wrapper)
         self._environment = environment
@@ -85,6 +103,16 @@ class Program:
         """SIGKILL for it and all its workers, at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def workers(self) -> list[int]:
+        """The processes that serve: its children, or itself when it has none."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children] or [self.process.pid]
+
+    def kill_one(self, number: int) -> None:
+        """SIGKILL for one worker; the supervisor starts another one."""
+        workers = self.workers()
+        os.kill(workers[number % len(workers)], signal.SIGKILL)
 
     def stop(self) -> None:
         """An orderly end."""

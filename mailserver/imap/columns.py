@@ -50,7 +50,8 @@ def modseq(messages: Sequence[Message]) -> list[bytes]:
     return [b"MODSEQ (%d)" % m.modseq for m in messages]
 
 
-def _uid(messages: Sequence[Message]) -> list[bytes]:
+def uid(messages: Sequence[Message]) -> list[bytes]:
+    """UID."""
     return [b"UID %d" % m.uid for m in messages]
 
 
@@ -104,9 +105,9 @@ def _make_preview(message: bytes) -> bytes:
     return b"PREVIEW " + preview(message)
 
 
-_PREVIEW = f"preview.{STRUCTURE_VERSION}"
+_PREVIEW = f"preview.2.{STRUCTURE_VERSION}"
 _KNOWN: dict[Item, Callable[[View], Column]] = {
-    Item.UID: lambda view: _uid,
+    Item.UID: lambda view: uid,
     Item.FLAGS: flags,
     Item.INTERNALDATE: lambda view: _internaldate,
     Item.RFC822_SIZE: _size,

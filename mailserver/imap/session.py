@@ -7,6 +7,7 @@ BAD in `mailserver.imap.errors`. Output is gathered and sent when the client has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from mailserver.auth.service import Identity
 from mailserver.config.schema import ImapConfig
@@ -357,6 +358,15 @@ class Session:
         assert self.account is not None
         return self.account
 
+    # RFC 7162 section 3.1: "A first CONDSTORE enabling command executed in the session with a mailbox selected MUST
+    # cause the server to return HIGHESTMODSEQ"
+    def enable_condstore(self) -> None:
+        """From now on the client is told MODSEQs."""
+        if "CONDSTORE" not in self.enabled:
+            self.enabled.add("CONDSTORE")
+            if self.view is not None:
+                self.write(status.untagged_ok(b"HIGHESTMODSEQ %d" % self.view.told, "Highest"))
+
     # -- names of mailboxes
 
     @property
@@ -367,14 +377,25 @@ class Session:
     def decode_name(self, name: bytes) -> str:
         """A mailbox name as the client sent it; UTF-8 where UTF8=ACCEPT or IMAP4rev2 was enabled, else modified UTF-7.
 
-        RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is neither.
+        RFC 6855 section 3, RFC 9051 section 5.1. Refused when it is not valid; Invalid when its UTF-8 is broken.
         """
         try:
             if self.utf8 or not name.isascii():
                 return name.decode("utf-8")
             return mutf7.decode(name)
+        except UnicodeDecodeError:
+            # RFC 6855 section 3: "MUST reject, with a "BAD" response"
+            raise Invalid("The name of the mailbox is not UTF-8") from None
         except ValueError:
             raise Refused("The name of the mailbox is not valid", b"CANNOT") from None
+
+    # RFC 9051 section 5.1: a name that is not normalized means the normalized one, in every command that names a
+    # mailbox; but what other programs made is found under the name that LIST told
+    def named(self, name: bytes) -> str:
+        """The name of the mailbox that the client means, in Normalization Form C if there is none spelled as sent."""
+        sent = self.decode_name(name)
+        normal = sent if sent.isascii() else normalize("NFC", sent)
+        return sent if normal == sent or self.user_account().exists(sent) else normal
 
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
@@ -382,7 +403,7 @@ class Session:
 
     def mailbox(self, name: bytes) -> Mailbox:
         """Open a mailbox by the name that the client sent."""
-        return self.user_account().mailbox(self.decode_name(name))
+        return self.user_account().mailbox(self.named(name))
 
 
 def _where(state: State) -> str:

@@ -45,6 +45,7 @@ class View:
         self.messages: Sequence[Message] = snapshot.messages
         self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
         self.told_recent = 0  # the last number of RECENT
+        self.tells_recent = True  # not to a client that enabled IMAP4rev2
         self.told = snapshot.highestmodseq  # everything up to this MODSEQ has been told
         self.ghosts = False  # some messages are gone, and that has not been told
         self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
@@ -53,10 +54,12 @@ class View:
 
     def is_recent(self, uid: int) -> bool:
         """Whether the message is \\Recent in this session."""
-        return any(first <= uid < end for first, end in self._recent)
+        return self.tells_recent and any(first <= uid < end for first, end in self._recent)
 
     def first_recent(self) -> int:
         """No UID below this is recent."""
+        if not self.tells_recent:
+            return 1 << 32
         return min((first for first, end in self._recent if first < end), default=1 << 32)
 
     def claim(self, first: int, snapshot: Snapshot) -> None:
@@ -124,6 +127,14 @@ class View:
         """Index of the message with this UID."""
         i = position(self.messages, uid)
         return i if i < len(self.messages) and self.messages[i].uid == uid else None
+
+    def gone_from(self, snapshot: Snapshot, messages: Sequence[Message]) -> list[Message]:
+        """Those of ``messages`` that ``snapshot`` does not have any more, though this view may still number them."""
+        there = snapshot.messages
+        if position(there, self.snapshot.uidnext) == len(self.messages):  # UIDs only go: nobody is missing
+            return []
+        present = {m.uid for m in there}
+        return [m for m in messages if m.uid not in present]
 
     # -- news
 

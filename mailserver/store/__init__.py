@@ -68,6 +68,7 @@ A message's way in
 its UID is appended to ``dovecot-uidlist``; the index follows; the change is published; then, the lock given back,
 directory and list are synced, shared with whoever else waits for the same. Only then does the caller say OK. A crash
 between two of these steps leaves a file in ``tmp/`` that nobody sees, or a message that gets its UID at the next look.
-What has lain in ``tmp/`` for 36 hours is swept away when the account is opened. When the sync at the end fails, the
-message is taken away again, for its sender was told NO.
+What has lain in ``tmp/`` for 36 hours is swept away when the account is opened. Every directory that is made is synced
+in the one that holds its name. When the sync at the end fails, the message is taken away again, for its sender was told
+NO.
 """

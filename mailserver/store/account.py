@@ -23,12 +23,13 @@ from mailserver.store.formats.maildir.filename import unique
 from mailserver.store.formats.maildir.files import MaildirFiles
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.listing import Listing
+from mailserver.store.formats.maildir.syncing import make_directories
 from mailserver.store.formats.mbox.files import MboxFiles
 from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
-from mailserver.store.layout import INBOX_FILE, identity, is_mbox
+from mailserver.store.layout import DOT_LOCK, INBOX_FILE, identity, is_mbox
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox, locked_together
 from mailserver.store.model.message import MailboxInfo
@@ -66,7 +67,7 @@ class Account:
         with os_errors():
             new = not tree.exists(names.INBOX)
             if new:
-                os.makedirs(root, mode=0o700, exist_ok=True)
+                make_directories(root, sync=sync)
             os.makedirs(os.path.dirname(index_path), mode=0o700, exist_ok=True)
         self._lock = FileLock(f"{root}/mailserver-account.lock", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
@@ -99,7 +100,7 @@ class Account:
 
     def _new_uidvalidity(self) -> int:
         with self._uidvalidity_lock.hold():
-            return uidvalidity.fresh(self.root)
+            return uidvalidity.fresh(self.root, sync=self._sync)
 
     def _paths(self) -> Iterator[str]:
         """The places of all mailboxes."""
@@ -139,7 +140,7 @@ class Account:
                 inode = 0
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
-        with self._guard:
+        with os_errors(), self._guard:
             found = self._mailboxes.get(directory)
             if found is None or found.gone or found.keeper.is_another(inode):
                 found = self._mailboxes[directory] = Mailbox(
@@ -386,6 +387,8 @@ def abandoned(root: str, now: float | None = None) -> list[str]:
 def sweep(root: str, now: float | None = None) -> None:
     """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
 
+    And dot locks of mboxes that have another name now.
+
     What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
     """
     oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
@@ -396,6 +399,15 @@ def sweep(root: str, now: float | None = None) -> None:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
                 for entry in entries:
                     _sweep_entry(entry, oldest)
+        for entry in os.scandir(root):
+            if _is_lock_of_nothing(entry):  # its mbox was just being renamed
+                _sweep_entry(entry, oldest)
+
+
+def _is_lock_of_nothing(entry: os.DirEntry[str]) -> bool:
+    if not (entry.name.startswith(".") and entry.name.endswith(DOT_LOCK) and entry.is_file(follow_symlinks=False)):
+        return False
+    return not os.path.lexists(entry.path.removesuffix(DOT_LOCK))
 
 
 def _is_old(entry: os.DirEntry[str], oldest: float) -> bool:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import errno
+import time
 from contextlib import AbstractContextManager
 from enum import Enum
+
+from mailserver.ops import log as logging
+
+_log = logging.get("store")
+_QUIET_SECONDS = 1.0  # between two lines in the log about the same error: a full disk refuses everybody
+_complained: dict[int, float] = {}  # errno -> when
 
 
 class Kind(Enum):
@@ -52,6 +59,9 @@ _BY_ERRNO = {
 }
 
 
+_ORDINARY = (Kind.NOT_FOUND, Kind.BAD_NAME)  # what clients ask for; everything else is for whoever runs the machine
+
+
 class _OsErrors:
     """A class, not a generator: it is entered several times in each command."""
 
@@ -60,6 +70,8 @@ class _OsErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             told, text = _BY_ERRNO.get(error.errno or 0, (Kind.TEMPORARY, "the mail storage has a problem"))
+            if told not in _ORDINARY:
+                _complain(error)
             raise StoreError(told, text) from error
 
 
@@ -69,3 +81,10 @@ _os_errors = _OsErrors()
 def os_errors() -> AbstractContextManager[None]:
     """Turn an OSError of the block into a StoreError; what is not known to be lasting is temporary."""
     return _os_errors
+
+
+def _complain(error: OSError) -> None:
+    now = time.monotonic()
+    if now - _complained.get(error.errno or 0, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+        _complained[error.errno or 0] = now
+        _log.error("storage-failed", cause=str(error))

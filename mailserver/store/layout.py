@@ -111,6 +111,7 @@ class Nested:
             yield from self._below(f"{path}/{name}", f"{prefix}{name}/", level + 1)
 
 
+DOT_LOCK = ".lock"  # behind the name of an mbox
 INBOX_FILE = ".INBOX"  # INBOX where it is an mbox
 LAYOUTS: dict[str, Layout] = {"maildir++": MaildirPlusPlus(), "fs": Nested()}
 
@@ -134,7 +135,9 @@ def identity(path: str) -> int | None:
 
 
 def is_mbox(path: str) -> bool:
-    """Whether a plain file is there."""
+    """Whether a plain file is there; the dot lock of an mbox is none, though it looks like the mbox of a child."""
+    if path.endswith(DOT_LOCK):
+        return False
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):

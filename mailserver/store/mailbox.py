@@ -23,6 +23,7 @@ from mailserver.store.reader import Reader
 from mailserver.store.source import Append as Append
 from mailserver.store.source import Source
 
+_ILL = (Kind.TEMPORARY, Kind.NO_QUOTA, Kind.READ_ONLY)  # a full disk: an mbox cannot be rewritten on it
 _TRIES = 20  # to change a message that another program renames all the time
 
 
@@ -233,14 +234,24 @@ class Mailbox(Reader):
             fresh = self.files.fresh(snapshot)
             if not fresh and first >= snapshot.uidnext:
                 return first, snapshot
-            for _ in range(_TRIES):
+            try:
+                return first, self._claim(snapshot, fresh)
+            except StoreError as error:
+                if error.kind not in _ILL:
+                    raise
+                snapshot = self.keeper.state.snapshot  # mail can be read all the same; the next session claims it
+                return snapshot.uidnext, snapshot
+
+    def _claim(self, snapshot: Snapshot, fresh: Sequence[Message]) -> Snapshot:
+        for _ in range(_TRIES):
+            with os_errors():
                 done = self.files.claim(fresh)
-                claimed = self.keeper.commit(changed=done.changed, moved=done.moved, first_recent=snapshot.uidnext)
-                if not done.missed:
-                    break
-                snapshot = self.keeper.load(look=True).snapshot  # another program was quicker, and more may have come
-                fresh = self.files.fresh(snapshot)
-            return first, claimed
+            claimed = self.keeper.commit(changed=done.changed, moved=done.moved, first_recent=snapshot.uidnext)
+            if not done.missed:
+                break
+            snapshot = self.keeper.load(look=True).snapshot  # another program was quicker, and more may have come
+            fresh = self.files.fresh(snapshot)
+        return claimed
 
     def copy(
         self, uids: Iterable[int], target: Mailbox, *, every: bool = False

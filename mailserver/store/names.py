@@ -16,7 +16,7 @@ from mailserver.store.errors import Kind, StoreError
 SEPARATOR = "/"
 INBOX = "INBOX"
 _ESCAPED = re.compile(r"\\([0-9a-fA-F]{2})")
-_CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # RFC 6855 section 3
 MAX_DIRECTORY = 240  # octets; NAME_MAX is 255, and lock and temporary names stand beside it
 MAX_LEVELS = 40
 

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mailserver.ops import log as logging
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import filename
 from mailserver.store.lane import LANE
 
+_log = logging.get("store")
 NAME = "maildirsize"
 _MAX_FILE = 5120  # octets; the limit that Maildir++ sets, so that reading stays cheap
 _OLD_SECONDS = 900
@@ -104,6 +106,7 @@ class Quota:
             with self._lock:
                 if self._age() > _OLD_SECONDS and _fits(self._count(), limits, octets, messages):
                     return
+        _log.warning("over-quota", path=self._path, wanted=octets)
         raise StoreError(Kind.NO_QUOTA, "the mailbox is full")
 
     def add(self, octets: int, messages: int) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 
 from mailserver.mail import mutf7
+from mailserver.store.formats.maildir.syncing import sync_path
 
 NAME = "mailserver-special-use"
 USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
@@ -50,3 +51,5 @@ def write(path: str, uses: Mapping[str, str], *, sync: bool) -> None:
         if sync:
             os.fsync(f.fileno())
     os.rename(temporary, path)
+    if sync:
+        sync_path(os.path.dirname(path))

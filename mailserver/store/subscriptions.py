@@ -10,6 +10,7 @@ import os
 
 from mailserver.mail import mutf7
 from mailserver.store import names
+from mailserver.store.formats.maildir.syncing import sync_path
 
 NAME = "subscriptions"
 _HEADER = "V\t2\n\n"
@@ -55,6 +56,8 @@ def write(path: str, subscribed: list[str], *, sync: bool) -> None:
         if sync:
             os.fsync(f.fileno())
     os.rename(temporary, path)
+    if sync:
+        sync_path(os.path.dirname(path))
 
 
 def _private(path: str, flags: int) -> int:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from mailserver.store import names, special, subscriptions
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.folder import MaildirFolder
-from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.lane import LANE
-from mailserver.store.layout import INBOX_FILE, LAYOUTS, identity, is_mbox
+from mailserver.store.layout import DOT_LOCK, INBOX_FILE, LAYOUTS, identity, is_mbox
 from mailserver.store.model.message import MailboxInfo
 
 _YOUNG_NS = 50_000_000  # a change this close behind a look may bear a time that does not show it
@@ -58,7 +58,8 @@ class Tree:
     def check(self, name: str) -> str:
         """The canonical name; StoreError BAD_NAME when it cannot be stored."""
         name = names.check(name)
-        if not self._layout.possible(name):
+        locked = self._mbox and self._layout.directory(name).endswith(DOT_LOCK)
+        if locked or not self._layout.possible(name):
             raise StoreError(Kind.BAD_NAME, "the mailbox name has a part that is reserved")
         return name
 
@@ -95,7 +96,7 @@ class Tree:
         """Make a mailbox."""
         path = self.path(name)
         if self._mbox:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            make_directories(os.path.dirname(path), sync=self._sync)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             if self._sync:
                 sync_path(os.path.dirname(path))
@@ -142,10 +143,12 @@ class Tree:
             os.rename(f"{path}/cur", f"{grave}/cur")  # first: from here on it is no mailbox
             for entry in mine:
                 os.rename(f"{path}/{entry}", f"{grave}/{entry}")
+            self._settle(path)
             with contextlib.suppress(OSError):  # it has children
                 os.rmdir(path)
         else:
             os.rename(path, grave)
+            self._settle(os.path.dirname(path))
         self._drop_use(name)
         self.changed()
 
@@ -153,15 +156,17 @@ class Tree:
         """Rename one mailbox, without its children."""
         old_path, new_path = self.path(old), self.path(new)
         if self._layout.nested and not is_mbox(old_path):
-            os.makedirs(new_path, mode=0o700, exist_ok=True)
+            make_directories(new_path, sync=self._sync)
             with os.scandir(old_path) as entries:
                 mine = [e.name for e in entries if not e.is_dir() or e.name in ("new", "tmp")]
             for entry in [*mine, "cur"]:  # ``cur`` last: it says that the mailbox is complete
                 os.rename(f"{old_path}/{entry}", f"{new_path}/{entry}")
+            self._settle(new_path, old_path)
             with contextlib.suppress(OSError):  # its children have not moved yet
                 os.rmdir(old_path)
         else:
             os.rename(old_path, new_path)
+            self._settle(os.path.dirname(new_path), os.path.dirname(old_path))
         uses = special.read(self._special)
         if old in uses and os.path.exists(self._special):
             uses[new] = uses.pop(old)
@@ -173,6 +178,12 @@ class Tree:
         if self._layout.nested and not self.exists(name):
             with contextlib.suppress(OSError):  # somebody keeps something else there
                 os.rmdir(self.path(name))
+
+    def _settle(self, *directories: str) -> None:
+        """Make the names in them durable."""
+        if self._sync:
+            for directory in dict.fromkeys(directories):
+                sync_path(directory)
 
     def changed(self) -> None:
         """Have it looked at anew, and make the new names durable."""

@@ -11,12 +11,17 @@ import os
 import re
 import time
 
+from mailserver.store.formats.maildir.syncing import sync_path
+
 NAME = "dovecot-uidvalidity"
 _FILE = re.compile(NAME + r"\.([0-9a-f]{8})\Z")
 
 
-def fresh(root: str) -> int:
-    """A UIDVALIDITY above all given before: the time, or the last one plus one. Under the account's lock."""
+def fresh(root: str, *, sync: bool) -> int:
+    """A UIDVALIDITY above all given before: the time, or the last one plus one. Under the account's lock.
+
+    ``sync``: after a power loss too, whatever the clock says then: the name of the empty file is enough.
+    """
     marks = [name for name in os.listdir(root) if _FILE.match(name)]
     last = max((int(name[-8:], 16) for name in marks), default=0)
     with contextlib.suppress(FileNotFoundError, ValueError), open(f"{root}/{NAME}", encoding="ascii") as f:
@@ -28,6 +33,8 @@ def fresh(root: str) -> int:
     with open(temporary, "w", encoding="ascii", opener=lambda p, f: os.open(p, f, 0o600)) as f:
         f.write(f"{value:08x}")
     os.rename(temporary, f"{root}/{NAME}")
+    if sync:
+        sync_path(root)
     for name in marks:
         if not mark.endswith(name):
             with contextlib.suppress(FileNotFoundError):

@@ -1,61 +1,19 @@
-"""Clients that write down what the server promised them, and afterwards demand it."""
+"""IMAP clients that write down what the server promised them."""
 
 from __future__ import annotations
 
-import itertools
-import poplib
 import random
 import re
-import threading
-from dataclasses import dataclass, field
 
-from tests.concurrency.model import Model, message
+from tests.concurrency.model import Model, Result, message
 from tests.concurrency.wire import Closed, numbers
+from tests.crash.ledger import NAMES, RENAMED, Ledger, Promise, new_token, where
 
 BOXES = ("INBOX", "Work", "Trash")
-_serial = itertools.count(1)
-
-
-@dataclass
-class Promise:
-    """A message whose OK was read: token, octets, flags. What was asked and not answered may be or not be."""
-
-    token: str
-    octets: bytes
-    flags: set[str] = field(default_factory=set)
-    unsure_flags: set[str] = field(default_factory=set)
-
-
-@dataclass
-class Ledger:
-    """What all clients were promised, over all restarts."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    messages: dict[tuple[str, int], Promise] = field(default_factory=dict)  # (mailbox, UID)
-    unsure: set[tuple[str, int]] = field(default_factory=set)  # may have been removed or moved
-    used: dict[tuple[str, int], str] = field(default_factory=dict)  # every UID ever seen -> token
-    validity: dict[str, int] = field(default_factory=dict)
-    moving: set[str] = field(default_factory=set)  # tokens: in one mailbox or the other, not nowhere
-    present: set[str] = field(default_factory=set)
-    done: int = 0
-
-    def opened(self, box: str, validity: int) -> None:
-        assert self.validity.setdefault(box, validity) == validity, f"UIDVALIDITY of {box} changed"
-
-    def saw(self, box: str, uid: int, token: str) -> None:
-        with self.lock:
-            known = self.used.setdefault((box, uid), token)
-        assert known == token, f"UID {uid} of {box} was {known}, now it is {token}"
-
-    def promised(self, box: str, uid: int, promise: Promise) -> None:
-        self.saw(box, uid, promise.token)
-        with self.lock:
-            self.messages[box, uid] = promise
-            self.done += 1
 
 
 class Client:
-    """One connection that changes only what it appended itself, until the connection breaks."""
+    """One connection that changes only what it appended itself, until the connection breaks or it is told to stop."""
 
     def __init__(self, port: int, ledger: Ledger, number: int, seed: int) -> None:
         self.ledger = ledger
@@ -66,12 +24,12 @@ class Client:
 
     def run(self) -> None:
         """Until the server dies."""
+        often = (self.append, self.append, self.append)
+        seldom = (self.copy, self.move, self.replace, self.store, self.expunge)
         try:
             with Model(self.port) as self.model:
-                while True:
-                    self.rng.choice(
-                        (self.append, self.append, self.append, self.copy, self.move, self.store, self.expunge)
-                    )()
+                while self.ledger.going:
+                    self.rng.choice((*often, *seldom))()
         except (Closed, OSError):
             pass
 
@@ -82,13 +40,13 @@ class Client:
 
     def append(self) -> None:
         box = self.rng.choice(BOXES)
-        token = f"c{next(_serial)}-{self.rng.randrange(1 << 32):x}"
+        token = new_token("c")
         octets = message(token, self.rng.choice((0, 100, 40_000)))
         flags = self.rng.choice(("", " (\\Seen)", " (\\Flagged Work)"))
         result = self.model.require(f"APPEND {box}{flags} {{}}", octets)
         uid = int(result.code.split(" ")[2])
         promise = Promise(token, octets, {f.lower() for f in re.findall(r"[\\\w]+", flags)})
-        self.ledger.promised(box, uid, promise)
+        self.ledger.promised(box, uid, promise, "APPEND")
         self.mine.add((box, uid))
 
     def _one(self) -> tuple[str, int] | None:
@@ -116,15 +74,29 @@ class Client:
             self.ledger.unsure.add(one)
             self.mine.discard(one)
         result = self.model.require(f"UID {verb} {uid} {target}")
-        codes = [v[1] for v in result.untagged if isinstance(v, tuple)] + [result.code]
-        code = next(c for c in codes if c.startswith("COPYUID"))
-        (new,) = numbers(code.split(" ")[3])
-        self.ledger.promised(target, new, Promise(promise.token, promise.octets, set(promise.flags)))
+        (new,) = numbers(_code(result, "COPYUID").split(" ")[3])
+        self.ledger.promised(target, new, Promise(promise.token, promise.octets, set(promise.flags)), verb)
         self.mine.add((target, new))
         if verb == "MOVE":
             self.ledger.messages.pop(one)
             self.ledger.unsure.discard(one)
             self.ledger.moving.discard(promise.token)
+
+    def replace(self) -> None:
+        """RFC 8508 section 3: until the answer is read, the old message or the new one or both are there."""
+        one = self._one()
+        if one is None:
+            return
+        target, token = self.rng.choice(BOXES), new_token("e")
+        octets = message(token, self.rng.choice((0, 10_000)))
+        self.ledger.unsure.add(one)
+        self.mine.discard(one)
+        result = self.model.require(f"UID REPLACE {one[1]} {target} {{}}", octets)
+        uid = int(_code(result, "APPENDUID").split(" ")[2])
+        self.ledger.promised(target, uid, Promise(token, octets), "REPLACE")
+        self.mine.add((target, uid))
+        self.ledger.messages.pop(one)
+        self.ledger.unsure.discard(one)
 
     def store(self) -> None:
         one = self._one()
@@ -137,7 +109,7 @@ class Client:
         self.model.require(f"UID STORE {one[1]} {sign}FLAGS ({flag})")
         promise.unsure_flags.discard(flag)
         (promise.flags.add if sign == "+" else promise.flags.discard)(flag)
-        self.ledger.done += 1
+        self.ledger.did("STORE")
 
     def expunge(self) -> None:
         one = self._one()
@@ -149,12 +121,16 @@ class Client:
         self.model.require(f"UID EXPUNGE {one[1]}")
         self.ledger.messages.pop(one)
         self.ledger.unsure.discard(one)
+        self.ledger.did("EXPUNGE")
+
+
+def _code(result: Result, name: str) -> str:
+    codes = [v[1] for v in result.untagged if isinstance(v, tuple)] + [result.code]
+    return next(code for code in codes if code.startswith(name))
 
 
 class RenameClient:
     """A mailbox that changes its name again and again, and gets a message now and then: all of it keeps its UIDs."""
-
-    NAMES = ("Here", "There")
 
     def __init__(self, port: int, ledger: Ledger) -> None:
         self.port, self.ledger = port, ledger
@@ -162,101 +138,15 @@ class RenameClient:
     def run(self) -> None:
         try:
             with Model(self.port) as model:
-                name = where(model, self.NAMES)
-                while True:
-                    token = f"r{next(_serial)}-{random.randrange(1 << 32):x}"
+                name = where(model, NAMES)
+                while self.ledger.going:
+                    token = new_token("r")
                     uid = int(model.require(f"APPEND {name} {{}}", message(token)).code.split(" ")[2])
-                    self.ledger.promised("renamed", uid, Promise(token, message(token)))
+                    self.ledger.promised(RENAMED, uid, Promise(token, message(token)), "APPEND")
                     for _ in range(3):
-                        other = self.NAMES[1 - self.NAMES.index(name)]
+                        other = NAMES[1 - NAMES.index(name)]
                         model.require(f"RENAME {name} {other}")
                         name = other
+                        self.ledger.did("RENAME")
         except (Closed, OSError):
             pass
-
-
-def where(model: Model, names: tuple[str, ...]) -> str:
-    """The one of these mailboxes that exists; the first is made when there is none."""
-    found = [name for name in names if model.command(f"STATUS {name} (UIDNEXT)").ok]
-    assert len(found) < 2, f"all of {found} exist"
-    if not found:
-        model.require(f"CREATE {names[0]}")
-    return found[0] if found else names[0]
-
-
-class PopClient:
-    """Reads bob's maildrop, deletes some of it, and believes it to be gone after QUIT's +OK."""
-
-    def __init__(self, port: int, imap: int, ledger: Ledger, seed: int) -> None:
-        self.port, self.imap, self.ledger = port, imap, ledger
-        self.rng = random.Random(f"{seed}/pop")
-
-    def run(self) -> None:
-        try:
-            while True:
-                self._fill()
-                self._drain()
-        except (Closed, OSError, poplib.error_proto, EOFError):
-            pass
-
-    def _fill(self) -> None:
-        with Model(self.imap, user="bob") as model:
-            for _ in range(3):
-                token = f"p{next(_serial)}-{self.rng.randrange(1 << 32):x}"
-                uid = int(model.require("APPEND INBOX {}", message(token)).code.split(" ")[2])
-                self.ledger.promised("bob", uid, Promise(token, message(token)))
-
-    def _drain(self) -> None:
-        pop = poplib.POP3("127.0.0.1", self.port, timeout=30)
-        try:
-            pop.user("bob")
-            pop.pass_("secret")
-            doomed = []
-            for line in pop.uidl()[1]:
-                number, uidl = line.split(b" ")
-                if self.rng.random() < 0.5:
-                    pop.dele(int(number))
-                    doomed.append(("bob", int(uidl[:8], 16)))
-            self.ledger.unsure.update(doomed)
-            pop.quit()
-            for one in doomed:
-                self.ledger.messages.pop(one, None)
-                self.ledger.unsure.discard(one)
-        finally:
-            pop.close()
-
-
-def demand(port: int, ledger: Ledger, user: str, box: str) -> None:
-    """Everything that was promised of a mailbox is there: octets, once, UID, flags; what was removed is gone."""
-    name = "bob" if user == "bob" else box
-    with Model(port, user=user) as model:
-        if box == "renamed":
-            box = where(model, RenameClient.NAMES)
-        model.require(f"SELECT {box}")
-        ledger.opened(name, model.uidvalidity)
-        found: dict[int, tuple[bytes, set[str]]] = {}
-        if model.slots:
-            for values in model.require("FETCH 1:* (UID FLAGS BODY.PEEK[])").untagged:
-                if values[1:2] == ["FETCH"]:
-                    items = dict(zip(values[2][::2], values[2][1::2], strict=True))
-                    found[int(items["UID"])] = items["BODY[]"], {f.lower() for f in items["FLAGS"]} - {"\\recent"}
-        assert model.uidnext > max([0, *(uid for other, uid in ledger.used if other == name)]), "UIDNEXT went back"
-    for uid, (octets, flags) in found.items():
-        token = re.match(rb"Subject: (\S+)", octets)
-        assert token is not None
-        known = ledger.used.get((name, uid))
-        ledger.saw(name, uid, token[1].decode())
-        ledger.present.add(token[1].decode())
-        promise = ledger.messages.get((name, uid))
-        if promise is None:
-            assert known is None, f"{name} {uid} ({known}) was removed and is there"
-            ledger.messages[name, uid] = Promise(token[1].decode(), octets, flags)  # done, and the OK was not read
-            continue
-        assert octets == promise.octets, f"{name} {uid} has other octets"
-        if (name, uid) not in ledger.unsure:
-            assert flags ^ promise.flags <= promise.unsure_flags, f"{name} {uid}: {flags}, promised {promise.flags}"
-        promise.flags, promise.unsure_flags = flags, set()
-    for (other, uid), promise in list(ledger.messages.items()):
-        if other == name and uid not in found:
-            assert (other, uid) in ledger.unsure, f"{name} {uid} ({promise.token}) is lost"
-            del ledger.messages[other, uid]

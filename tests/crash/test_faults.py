@@ -204,11 +204,14 @@ def test_no_descriptors_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert check_account(str(program.mail / "alice")) == []
 
 
-def test_without_inotify(server: ImapServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> None:
-        raise OSError(errno.EMFILE, "no more inotify instances")
+@pytest.mark.parametrize("missing", ["instances", "watches"])
+def test_without_inotify(
+    server: ImapServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str], missing: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE if missing == "instances" else errno.ENOSPC, f"no more inotify {missing}")
 
-    monkeypatch.setattr(watch, "INotify", refuse)
+    monkeypatch.setattr(*((watch, "INotify") if missing == "instances" else (watch.INotify, "add_watch")), refuse)
     with Model(server.port) as model:
         model.require("SELECT INBOX")
         timer = threading.Timer(0.05, disk.deliver, (tmp_path / "mail/alice", message("f")))
@@ -216,6 +219,7 @@ def test_without_inotify(server: ImapServer, tmp_path: Path, monkeypatch: pytest
         model.idle(10)
         timer.join()
         assert len(model.slots) == 1
+    assert any(f"no more inotify {missing}" in line for line in log_lines)
 
 
 # -- the index

@@ -22,7 +22,10 @@ from dataclasses import dataclass, replace
 from mailserver.delivery.target import Envelope, Recipient, Refused, Status
 from mailserver.mail.addrspec import normal_domain
 from mailserver.mail.lines import CrlfWriter
+from mailserver.ops import log as logging
+from mailserver.store.formats.maildir.syncing import make_directories
 
+_log = logging.get("queue")
 _SCHEMA = """
 create table if not exists message (
     id text primary key, sender text not null, user text not null, utf8 integer not null, body text not null,
@@ -90,13 +93,17 @@ class Spool:
         self.path = path
         self.sync = sync
         self.on_new: Callable[[], None] = lambda: None
-        os.makedirs(f"{path}/messages", mode=0o700, exist_ok=True)
+        make_directories(f"{path}/messages", sync=sync)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(f"{path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False)
-        self._db.execute("pragma journal_mode = wal")
-        self._db.execute(f"pragma synchronous = {'full' if sync else 'off'}")
-        self._db.executescript(_SCHEMA)
-        self._complete()
+        with open(f"{path}/opening.lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the change to wal waits for nobody: of two workers one would fail
+            self._db = sqlite3.connect(
+                f"{path}/queue.sqlite", timeout=30.0, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute(f"pragma synchronous = {'full' if sync else 'off'}")
+            self._db.executescript(_SCHEMA)
+            self._complete()
         self._charge = -1
 
     def _complete(self) -> None:
@@ -392,6 +399,7 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
+        _log.error("queue-failed", cause=str(error))
         raise Refused(DISK_FULL) from error
 
 

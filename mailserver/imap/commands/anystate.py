@@ -11,6 +11,7 @@ from mailserver.imap.responses import status
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.imap.state import State
 from mailserver.ops import log as logging
+from mailserver.store.errors import StoreError
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -25,11 +26,14 @@ def capability(session: Session, args: NoArguments) -> Completion:
     return ok("CAPABILITY completed")
 
 
-# RFC 9051 section 6.1.2: the loop tells what happened to the mailbox after every command
+# RFC 9051 section 6.1.2: "always succeeds"; the loop tells what happened to the mailbox after every command
 def noop(session: Session, args: NoArguments) -> Completion:
     """Do nothing but look for news."""
     if session.view is not None:
-        session.view.mailbox.poll()
+        try:
+            session.view.mailbox.poll()
+        except StoreError as error:
+            session.lost_mailbox(error)
     return ok("NOOP completed")
 
 
@@ -68,8 +72,10 @@ def enable(session: Session, args: Enable) -> Completion:
     off = capabilities.disabled(session)
     known = capabilities.ENABLEABLE
     added = [c for c in dict.fromkeys(args.capabilities) if c in known and c not in off and c not in session.enabled]
-    session.enabled.update(added)
-    if "QRESYNC" in added:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.2.3
+    session.enabled.update(c for c in added if c != "CONDSTORE")
     session.write(b"* ENABLED" + "".join(" " + known[c] for c in added).encode() + b"\r\n")
+    if "IMAP4REV2" in added and session.view is not None:
+        session.view.tells_recent = False  # RFC 9051 section 2.3.2: \Recent is deprecated
+    if "CONDSTORE" in added or "QRESYNC" in added:  # RFC 7162 section 3.2.3: QRESYNC brings CONDSTORE with it
+        session.enable_condstore()
     return ok("ENABLE completed")

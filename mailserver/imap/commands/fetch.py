@@ -13,7 +13,7 @@ from mailserver.imap import columns, content, news
 from mailserver.imap.columns import Column
 from mailserver.imap.commands.mailbox import vanished_since
 from mailserver.imap.commands.numbers import indexes
-from mailserver.imap.errors import Invalid
+from mailserver.imap.errors import Invalid, Refused
 from mailserver.imap.grammar.fetch import Binary, BinarySize, Body, Fetch, FetchItem, Item, Section, Text
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
@@ -49,10 +49,12 @@ def fetch(session: Session, args: Fetch) -> Completion:
         chosen = _changed(session, view, args, chosen)
         items = items if Item.MODSEQ in items else (*items, Item.MODSEQ)
     if Item.MODSEQ in items:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     plan = Plan(session, view, items, _mark_seen(session, view, chosen, items))
     for start in range(0, len(chosen), plan.batch):
         plan.answer(chosen[start : start + plan.batch])
+    if plan.refusal is not None:
+        raise plan.refusal
     if plan.gone:
         # RFC 5530 section 3: EXPUNGEISSUED
         return Completion(b"NO", "Some of the messages no longer exist", b"EXPUNGEISSUED")
@@ -81,8 +83,9 @@ def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Seque
     messages = view.messages
     before = {int(messages[i].uid): (int(messages[i].flags | Flag.SEEN), messages[i].keywords) for i in unseen}
     result = view.mailbox.store_flags(list(before), FlagOp.ADD, Flag.SEEN)
+    gone = {m.uid for m in view.gone_from(result.snapshot, [messages[i] for i in unseen])}
     news.tell(session, result.snapshot, expunge=False, silent=before, answered=True)
-    return frozenset(unseen)
+    return frozenset(i for i in unseen if messages[i].uid not in gone)
 
 
 class Plan:
@@ -103,12 +106,15 @@ class Plan:
         self._extra = self._extra_columns(items) if reflagged else []
         self.batch = _READ_BATCH if self._contents else _BATCH
         self.gone = False
+        self.refusal: Refused | None = None  # why an item was left out
 
     def _extra_columns(self, items: Sequence[FetchItem]) -> list[Column]:
         """What messages that became \\Seen by this command are told beside what was asked."""
         extra: list[Column] = [] if Item.FLAGS in items else [columns.flags(self._view)]
-        if "CONDSTORE" in self._session.enabled and Item.MODSEQ not in items:
-            extra.append(columns.modseq)
+        if "CONDSTORE" in self._session.enabled:
+            # RFC 7162 section 3.2.4: "both UID and mod-sequence data", also where FETCH set \Seen
+            extra += [columns.uid] if "QRESYNC" in self._session.enabled and Item.UID not in items else []
+            extra += [] if Item.MODSEQ in items else [columns.modseq]
         return extra
 
     def answer(self, chosen: Sequence[int]) -> None:
@@ -130,6 +136,8 @@ class Plan:
         if self._contents:
             self._write_contents(chosen, messages, starts)
         else:
+            # RFC 9051 section 9: msg-att = "(" at least one item ")"; of a message that is gone the UID is left
+            starts = [start or b"UID %d" % m.uid for m, start in zip(messages, starts, strict=True)]
             lines = [b"* %d FETCH (%b)\r\n" % (i + 1, start) for i, start in zip(chosen, starts, strict=True)]
             self._session.write(b"".join(lines))
 
@@ -160,9 +168,14 @@ class Plan:
         try:
             opened = content.Opened(data, file)
             for item in self._contents:
-                pending = content.write(session, pending + separator, item, opened)
+                try:
+                    pending = content.write(session, pending + separator, item, opened)
+                except Refused as refusal:
+                    # RFC 3516 section 4.3: the command ends with NO, but what was begun must have its end
+                    self.refusal = refusal
+                    continue
                 separator = b" "
-            session.write(pending + b")\r\n")
+            session.write(pending + (b")\r\n" if separator else b"UID %d)\r\n" % m.uid))
         finally:
             if file is not None:
                 file.close()

@@ -12,6 +12,7 @@ from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.message import Message
+from mailserver.store.model.numbers import Uid
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -27,7 +28,7 @@ def store(session: Session, args: StoreFlags) -> Completion:
     if view.read_only:
         raise Refused("The mailbox is open for reading only", b"NOPERM")
     if args.unchanged_since is not None:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     chosen = indexes(view, args.messages)
     before = [view.messages[i] for i in chosen]
     uids = [m.uid for m in before]
@@ -37,6 +38,8 @@ def store(session: Session, args: StoreFlags) -> Completion:
     if args.silent:
         expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
         news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
+        if args.unchanged_since is not None:
+            session.write_many(_untouched(view, chosen, before, modified, uid or "QRESYNC" in session.enabled))
     else:
         also = [i for i, m in zip(chosen, before, strict=True) if m.uid not in modified]
         news.tell(session, result.snapshot, expunge=False, also=also, uid=uid)
@@ -45,6 +48,15 @@ def store(session: Session, args: StoreFlags) -> Completion:
         failed = sorted(modified) if uid else _numbers(view, sorted(modified))
         return ok("Conditional STORE failed for some messages", b"MODIFIED " + number_set(failed))
     return ok("STORE completed")
+
+
+# RFC 7162 section 3.1.3: "An untagged FETCH response MUST be sent, even if the .SILENT suffix is specified"
+def _untouched(view: View, chosen: list[int], before: list[Message], modified: set[Uid], uid: bool) -> list[bytes]:
+    """FETCH with MODSEQ of those that had the flags already: the news are silent about them."""
+    pairs = zip(chosen, before, strict=True)
+    same = [(i + 1, m) for i, m in pairs if m.uid not in modified and view.messages[i].modseq == m.modseq]
+    number = [b"UID %d " % m.uid if uid else b"" for _, m in same]
+    return [b"* %d FETCH (%bMODSEQ (%d))\r\n" % (seq, n, m.modseq) for n, (seq, m) in zip(number, same, strict=True)]
 
 
 def _numbers(view: View, uids: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from mailserver.imap import capabilities
 from mailserver.imap.commands.mailbox import status_line
@@ -144,7 +145,9 @@ def parents_of(names: Iterable[str]) -> set[str]:
 def matcher(session: Session, reference: bytes, patterns: Iterable[bytes]) -> Match:
     """Whether a name matches one of the patterns below the reference."""
     base = session.decode_name(reference)
-    matches = [_matcher_of(base + session.decode_name(pattern)) for pattern in patterns]
+    asked = [base + session.decode_name(pattern) for pattern in patterns]
+    # RFC 9051 section 5.1: what is not normalized may be meant as it is, or normalized
+    matches = [_matcher_of(pattern) for sent in asked for pattern in dict.fromkeys((sent, normalize("NFC", sent)))]
     return matches[0] if len(matches) == 1 else lambda name: any(match(name) for match in matches)
 
 
@@ -158,7 +161,10 @@ def _matcher_of(pattern: str) -> Match:
     if len(re.findall(r"[*%]", pattern)) > _FEW_WILDCARDS:
         return lambda name: _match_slowly(pattern, name)
     parts = {"*": ".*", "%": "[^/]*"}
-    expression = re.compile("".join(parts.get(c) or re.escape(c) for c in pattern), re.DOTALL)
+    text = "".join(parts.get(c) or re.escape(c) for c in pattern)
+    expression = re.compile(text, re.DOTALL)
+    if re.fullmatch(text, "INBOX", re.DOTALL | re.IGNORECASE):
+        return lambda name: name == "INBOX" or expression.fullmatch(name) is not None
     return lambda name: expression.fullmatch(name) is not None
 
 

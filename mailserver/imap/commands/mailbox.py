@@ -33,13 +33,13 @@ def select(session: Session, args: Select) -> Completion:
     if args.qresync is not None and "QRESYNC" not in session.enabled:
         # RFC 7162 section 3.2.5
         raise Invalid("QRESYNC has to be enabled first")
-    if args.condstore or args.qresync is not None:
-        session.enabled.add("CONDSTORE")
     was_selected = session.view is not None
     session.unselect()  # RFC 9051 section 6.3.2: also when the new one cannot be opened
     if was_selected:
         # RFC 9051 section 7.1: CLOSED separates what was said of the old mailbox from what is said of the new one
         session.write(untagged_ok(b"CLOSED", "The previous mailbox is closed"))
+    if args.condstore or args.qresync is not None:
+        session.enable_condstore()
     mailbox = session.mailbox(args.name)
     if args.read_only:
         snapshot = mailbox.rescan()
@@ -47,6 +47,7 @@ def select(session: Session, args: Select) -> Completion:
     else:
         first_recent, snapshot = mailbox.claim_recent()
     view = View(mailbox, snapshot, read_only=args.read_only, first_recent=first_recent)
+    view.tells_recent = "IMAP4REV2" not in session.enabled
     metrics.IMAP_MESSAGES.observe(len(view.messages))
     session.write_many(_opening(session, view, snapshot))
     session.select(view)
@@ -133,7 +134,7 @@ def unselect(session: Session, args: NoArguments) -> Completion:
 # RFC 9051 section 6.3.4
 def create(session: Session, args: Create) -> Completion:
     """Make a mailbox."""
-    name = session.decode_name(args.name)
+    name = session.named(args.name)
     account = session.user_account()
     use = ""
     if args.special_use:
@@ -145,6 +146,10 @@ def create(session: Session, args: Create) -> Completion:
         if any(info.special_use == use and info.selectable for info in account.mailboxes()):
             raise Refused("Another mailbox has this special use", b"USEATTR")
     account.create(name, use)
+    if "IMAP4REV2" in session.enabled and name != session.decode_name(args.name):
+        # RFC 9051 section 6.3.9.7: OLDNAME tells a client under which name its mailbox was made
+        supplied = session.encode_name(session.decode_name(args.name))
+        session.write(b'* LIST () "/" %b ("OLDNAME" (%b))\r\n' % (session.encode_name(name), supplied))
     # RFC 8474 section 4.1
     return ok("CREATE completed", b"MAILBOXID (%s)" % account.mailbox(name).object_id().encode())
 
@@ -152,23 +157,24 @@ def create(session: Session, args: Create) -> Completion:
 # RFC 9051 section 6.3.5
 def delete(session: Session, args: Name) -> Completion:
     """Remove a mailbox."""
-    session.user_account().delete(session.decode_name(args.name))
+    session.user_account().delete(session.named(args.name))
     return ok("DELETE completed")
 
 
 # RFC 9051 section 6.3.6
 def rename(session: Session, args: Rename) -> Completion:
     """Rename a mailbox and all below it."""
-    session.user_account().rename(session.decode_name(args.old), session.decode_name(args.new))
+    session.user_account().rename(session.named(args.old), session.named(args.new))
     return ok("RENAME completed")
 
 
 # RFC 9051 section 6.3.7
 def subscribe(session: Session, args: Name) -> Completion:
     """Subscribe to a mailbox; it has to exist, or a typing error would stay for ever."""
-    name = session.decode_name(args.name)
+    name = session.named(args.name)
     account = session.user_account()
-    if not any(info.name == name.removesuffix("/") or info.name == name.upper() for info in account.mailboxes()):
+    known = "INBOX" if name.upper() == "INBOX" else name.removesuffix("/")
+    if not any(info.name == known for info in account.mailboxes()):
         raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
     account.subscribe(name)
     return ok("SUBSCRIBE completed")
@@ -177,7 +183,9 @@ def subscribe(session: Session, args: Name) -> Completion:
 # RFC 9051 section 6.3.8
 def unsubscribe(session: Session, args: Name) -> Completion:
     """Unsubscribe from a mailbox, whether it exists or not."""
-    session.user_account().unsubscribe(session.decode_name(args.name))
+    account = session.user_account()
+    sent = session.decode_name(args.name)
+    account.unsubscribe(sent if sent in account.subscriptions() else session.named(args.name))
     return ok("UNSUBSCRIBE completed")
 
 
@@ -205,7 +213,7 @@ def status_line(session: Session, mailbox: Mailbox, items: tuple[str, ...]) -> b
     else:
         snapshot = mailbox.rescan()
     if "HIGHESTMODSEQ" in items:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1
+        session.enable_condstore()
     values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
     return b"* STATUS " + session.encode_name(mailbox.name) + b" (" + values + b")\r\n"
 

@@ -26,10 +26,10 @@ def search(session: Session, args: Search) -> Completion:
     view = session.selected()
     began = time.perf_counter()
     session.names_numbers = has_numbers(args.criteria.key)
+    if args.criteria.modseq:
+        session.enable_condstore()
     found = find(view, args.criteria.key, args.returns)
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
-    if args.criteria.modseq:
-        session.enabled.add("CONDSTORE")  # RFC 7162 section 3.1.5
     numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in found]
     if args.returns is not None or "IMAP4REV2" in session.enabled:
         returns = args.returns or frozenset({"ALL"})

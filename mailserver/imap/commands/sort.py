@@ -26,6 +26,8 @@ def sort(session: Session, args: Sort) -> Completion:
     """Find messages and say them in the order of keys."""
     view = session.selected()
     session.names_numbers = has_numbers(args.criteria.key)
+    if args.criteria.modseq:
+        session.enable_condstore()
     found = find(view, args.criteria.key, args.returns)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     ordered = store_sort.sort(view.mailbox, found, keys, [(k.name, k.reverse) for k in args.keys])
@@ -33,8 +35,6 @@ def sort(session: Session, args: Sort) -> Completion:
     if args.returns is not None:
         extended(session, view, args.returns, args.uid, ordered, numbers, modseq=args.criteria.modseq)
         return ok("SORT completed")
-    if args.criteria.modseq:
-        session.enabled.add("CONDSTORE")
     modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
     session.write(b" ".join([b"* SORT", *[b"%d" % n for n in numbers]]) + modseq + b"\r\n")
     return ok("SORT completed")
@@ -47,6 +47,8 @@ def thread(session: Session, args: Thread) -> Completion:
         raise Invalid("The threading algorithm is not known")  # RFC 5256 section 3: BAD, "arguments invalid"
     view = session.selected()
     session.names_numbers = has_numbers(args.criteria.key)
+    if args.criteria.modseq:
+        session.enable_condstore()
     found = find(view, args.criteria.key)
     keys = sort_keys.of(view.mailbox, [view.messages[i] for i in found])
     messages = view.messages

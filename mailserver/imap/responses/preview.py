@@ -6,6 +6,7 @@ RFC 8970 section 3.1: at most 200 characters, always the same for the same messa
 from __future__ import annotations
 
 import re
+from html import unescape
 
 from mailserver.imap.responses.strings import string
 from mailserver.mail import text
@@ -13,7 +14,6 @@ from mailserver.mail.structure import Part, parse
 
 _LENGTH = 200
 _MARKUP = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>")
-_ENTITIES = {"&nbsp;": " ", "&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&#39;": "'"}
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
 _LOOKED_AT = 20_000  # characters of a text: what comes later is in no preview
 
@@ -26,10 +26,8 @@ def preview(message: bytes) -> bytes:
         return b'""'
     words = text.part_text(message, part)[:_LOOKED_AT]
     if (part.subtype or b"").lower() == b"html":
-        words = _MARKUP.sub(" ", words)
-        for entity, plain in _ENTITIES.items():
-            words = words.replace(entity, plain)
-    return string(_SPACE.sub(" ", words).strip()[:_LENGTH].encode("utf-8", "replace"))
+        words = unescape(_MARKUP.sub(" ", words))
+    return string(_SPACE.sub(" ", words).strip()[:_LENGTH].rstrip().encode("utf-8", "replace"))
 
 
 def _first_text(part: Part, subtype: bytes) -> Part | None:

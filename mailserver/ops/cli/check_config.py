@@ -10,6 +10,7 @@ from mailserver.config.schema import Settings
 from mailserver.net.tls import TlsError, server_context
 from mailserver.ops.cli.common import add_config, add_json, complain, config_path, say, say_json
 from mailserver.ops.cli.failure import Failure, explain
+from mailserver.store.formats.maildir.syncing import make_directories
 
 HELP = "check the settings and the files they name"
 
@@ -75,7 +76,7 @@ def check_mailbox_path(settings: Settings) -> None:
     """Make the directory of all mail if it is missing; raise `Failure` if it cannot be written to."""
     path = os.path.dirname(settings.storage.mailbox_path.partition("{")[0] + "x")
     try:
-        os.makedirs(path, exist_ok=True)
+        make_directories(path, sync=True, mode=0o777)
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:

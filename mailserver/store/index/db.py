@@ -178,10 +178,10 @@ class Index:
                 with contextlib.suppress(sqlite3.Error):
                     if db.in_transaction:
                         db.execute("ROLLBACK")
-                self._complain(error)
                 if _worthless(error) and self._is_ours():
                     self._discard(error)
                 else:
+                    self._complain(error)
                     self._close()
             else:
                 if not self._patient:
@@ -266,15 +266,15 @@ class Index:
         """One transaction: the folder's row, changed or new messages, expunged (uid, modseq).
 
         Unless the file is the one of ``epoch``, which knows all others, ``every`` message is written, and nothing else
-        stays. False when it could not be written: then the files stand alone, and the index must be given every message
-        next time (``epoch`` empty).
+        stays; so it is where the file does not know the folder. False when it could not be written: then the files
+        stand alone, and the index must be given every message next time (``epoch`` empty).
         """
         with self._use() as db:
             if db is None:
                 return False
             db.execute("BEGIN IMMEDIATE")
-            key = self._put_folder(db, directory, row)
-            if epoch != self.epoch:
+            key, new = self._put_folder(db, directory, row)
+            if new or epoch != self.epoch:
                 db.execute("UPDATE folder SET born=? WHERE id=?", (row.highestmodseq, key))
                 db.execute("DELETE FROM message WHERE folder=?", (key,))
                 db.execute("DELETE FROM fact WHERE folder=?", (key,))
@@ -290,7 +290,8 @@ class Index:
             return True
         return False
 
-    def _put_folder(self, db: sqlite3.Connection, directory: str, row: FolderRow) -> int:
+    def _put_folder(self, db: sqlite3.Connection, directory: str, row: FolderRow) -> tuple[int, bool]:
+        """Its key, and whether it is new."""
         values = (
             row.uidvalidity,
             row.uidnext,
@@ -307,13 +308,13 @@ class Index:
             (*values, os.fsencode(directory)),
         ).fetchall()
         if found:
-            return int(found[0][0])
+            return int(found[0][0]), False
         cursor = db.execute(
             "INSERT INTO folder (uidvalidity, uidnext, highestmodseq, first_recent, rev, keywords, print, scanned,"
             " directory, born) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (*values, os.fsencode(directory), row.highestmodseq),
         )
-        return int(cursor.lastrowid or 0)
+        return int(cursor.lastrowid or 0), True
 
     def forget(self, directory: str) -> None:
         """The folder is gone."""

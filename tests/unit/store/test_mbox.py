@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mailserver.store.account import Account
+from mailserver.store.account import Account, sweep
+from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
@@ -181,3 +183,33 @@ def test_an_inbox_that_was_emptied_and_removed_is_back(account: Account, inbox: 
     assert back.rescan().messages == []
     assert back.rescan().uidvalidity == validity
     assert put(back) == 2
+
+
+def test_a_dot_lock_is_no_mailbox(account: Account, mail_root: Path) -> None:
+    """It stands where the mbox of a child of that name would."""
+    account.create("Work")
+    lock = mail_root / "alice/.Work.lock"
+    lock.write_bytes(b"1:elsewhere.example")
+    assert "Work/lock" not in [info.name for info in account.mailboxes()]
+    with pytest.raises(StoreError) as caught:
+        account.mailbox("Work/lock")
+    assert caught.value.kind is Kind.BAD_NAME
+    with pytest.raises(StoreError) as caught:
+        account.create("Other/lock")
+    assert caught.value.kind is Kind.BAD_NAME
+    lock.unlink()
+    account.rename("Work", "Place")
+    assert account.exists("Place")
+
+
+def test_the_lock_of_a_former_name_is_swept(account: Account, mail_root: Path) -> None:
+    account.create("Work")
+    kept, old = mail_root / "alice/.Work.lock", mail_root / "alice/.Gone.lock"
+    for path in (kept, old):
+        path.write_bytes(b"1:elsewhere.example")
+    sweep(str(mail_root / "alice"))
+    assert old.exists()
+    sweep(str(mail_root / "alice"), now=time.time() + 37 * 3600)
+    assert not old.exists()
+    assert kept.exists()
+    kept.unlink()

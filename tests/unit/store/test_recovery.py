@@ -11,6 +11,7 @@ import pytest
 
 from mailserver.store.account import Account, sweep
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.formats.maildir import syncing
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
@@ -134,6 +135,30 @@ def test_a_foreign_delivery_hidden_by_our_own(inbox: Mailbox, mail_root: Path) -
     while len(inbox.poll().messages) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_mailbox_that_the_index_lost(account: Account, inbox: Mailbox, mail_root: Path, mailbox_format: str) -> None:
+    """A RENAME that was killed between files and index leaves no row; whoever still knows the mailbox writes it all."""
+    for _ in range(3):
+        put(inbox)
+    inbox.keeper.context.index.forget("")
+    put(inbox)
+    with Store(str(mail_root), durability="relaxed", format=mailbox_format) as other:
+        assert [m.uid for m in other.account("alice").inbox.rescan().messages] == [1, 2, 3, 4]
+
+
+def test_missing_levels_are_made_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mkdir alone is forgotten by a power loss, with all that was put below since."""
+    synced: list[str] = []
+    monkeypatch.setattr(syncing, "sync_path", synced.append)
+    syncing.make_directories(f"{tmp_path}/a/b/c", sync=True)
+    assert synced == [str(tmp_path), f"{tmp_path}/a", f"{tmp_path}/a/b"]
+    assert (tmp_path / "a/b/c").stat().st_mode & 0o777 == 0o700
+    syncing.make_directories(f"{tmp_path}/a/b/c", sync=True)
+    assert len(synced) == 3
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        syncing.make_directories(f"{tmp_path}/file", sync=True)
 
 
 @pytest.mark.maildir

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mailserver.store.formats.contract import Fingerprint
 from mailserver.store.formats.maildir import keywords, uidlist
-from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.lane import LANE
 
 LOCK_NAME = "mailserver.lock"
@@ -43,7 +43,7 @@ class MaildirFolder:
 
     def make(self, *, top: bool) -> None:
         """Make the directories; a folder below the top is marked with ``maildirfolder``, as Maildir++ asks."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        make_directories(self.path, sync=self.sync)
         if not top:
             os.close(os.open(f"{self.path}/maildirfolder", os.O_WRONLY | os.O_CREAT, 0o600))
         for part in _PARTS:

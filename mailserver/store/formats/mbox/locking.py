@@ -66,6 +66,7 @@ class MboxLock:
         self._methods = kernel if shared and kernel else methods
         self._minds_dot = len(kernel) < len(methods)
         self._dot: int | None = None  # the inode of our dot lock
+        self._written = b""  # what stands in it
         self._touched = 0.0
 
     def take(self, deadline: float) -> None:
@@ -124,7 +125,7 @@ class MboxLock:
             inode, self._dot = self._dot, None
             with contextlib.suppress(FileNotFoundError):  # somebody thought it stale
                 found, octets = self._open_dot()
-                if (found.st_ino, octets) == (inode, self._mark()):
+                if (found.st_ino, octets) == (inode, self._written):
                     os.unlink(self.dot_path)
         if Method.FLOCK in self._methods:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -151,7 +152,7 @@ class MboxLock:
             return False
         fd, own = self._unlinked()
         try:
-            os.write(fd, self._mark())
+            written = self._sign(fd)
             with contextlib.suppress(FileExistsError):
                 if own:
                     os.link(own, self.dot_path)
@@ -164,8 +165,18 @@ class MboxLock:
                 os.unlink(own)
         if found.st_nlink != (2 if own else 1):  # what link() says is not to be believed on NFS; the count is
             return False
-        self._dot, self._touched = found.st_ino, time.monotonic()
+        self._dot, self._written, self._touched = found.st_ino, written, time.monotonic()
         return True
+
+    def _sign(self, fd: int) -> bytes:
+        """Write whose it is. On a full disk nothing is written, as in the locks of mutt: mail can be read there too."""
+        try:
+            os.write(fd, self._mark())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return b""
+        return self._mark()
 
     def _unlinked(self) -> tuple[int, str]:
         """A new file that is to become the dot lock: without a name, or with this one where that cannot be (NFS)."""
