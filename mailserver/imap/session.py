@@ -30,7 +30,7 @@ from mailserver.ops import log as logging
 from mailserver.ops import metrics
 from mailserver.services import Services
 from mailserver.store.account import Account
-from mailserver.store.errors import StoreError
+from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 
 _log = logging.get("imap")
@@ -342,8 +342,10 @@ class Session:
             self.state = State.AUTHENTICATED
 
     def lost_mailbox(self, error: StoreError) -> None:
-        """The selected mailbox was deleted or renamed by somebody, or cannot be read any more."""
+        """The selected mailbox could not be looked at: it is gone, or, if that may pass, its news come later."""
         _log.warning("mailbox-lost", self.conn, cause=error.text)
+        if error.kind is not Kind.NOT_FOUND:
+            return
         self.unselect()
         # RFC 9051 section 7.1: CLOSED
         self.write(status.untagged_ok(b"CLOSED", "The selected mailbox is gone: " + error.text))

@@ -11,7 +11,7 @@ from mailserver.imap.responses import status
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.imap.state import State
 from mailserver.ops import log as logging
-from mailserver.store.errors import StoreError
+from mailserver.store.errors import Kind, StoreError
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -33,6 +33,8 @@ def noop(session: Session, args: NoArguments) -> Completion:
         try:
             session.view.mailbox.poll()
         except StoreError as error:
+            if error.kind is not Kind.NOT_FOUND:
+                raise
             session.lost_mailbox(error)
     return ok("NOOP completed")
 
