@@ -32,7 +32,7 @@ from mailserver.store.lane import LANE
 from mailserver.store.layout import DOT_LOCK, INBOX_FILE, identity, is_mbox
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox, locked_together
-from mailserver.store.model.message import MailboxInfo
+from mailserver.store.model.message import MailboxInfo, Snapshot
 from mailserver.store.quota import Limits, Quota
 from mailserver.store.tree import Tree, bury
 
@@ -151,6 +151,12 @@ class Account:
             if len(self._recent) > _KEPT_OPEN:
                 self._recent.popitem(last=False)
             return found
+
+    def glance(self, name: str) -> tuple[Mailbox, Snapshot]:
+        """Open a mailbox and look at it, as STATUS does many times: the lane is entered once for both."""
+        with LANE:
+            mailbox = self.mailbox(name)
+            return mailbox, mailbox.rescan()
 
     @property
     def inbox(self) -> Mailbox:

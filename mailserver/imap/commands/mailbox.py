@@ -199,8 +199,12 @@ def namespace(session: Session, args: NoArguments) -> Completion:
 # RFC 9051 section 6.3.11
 def status(session: Session, args: Status) -> Completion:
     """Say how a mailbox stands without selecting it."""
-    mailbox = session.mailbox(args.name)
-    session.write(status_line(session, mailbox, args.items))
+    name = session.named(args.name)
+    view = session.view
+    if view is not None and view.mailbox.name == name:
+        session.write(status_line(session, session.mailbox(args.name), args.items))
+    else:
+        session.write(_status_line(session, *session.user_account().glance(name), args.items))
     return ok("STATUS completed")
 
 
@@ -212,6 +216,10 @@ def status_line(session: Session, mailbox: Mailbox, items: tuple[str, ...]) -> b
         snapshot = mailbox.poll()
     else:
         snapshot = mailbox.rescan()
+    return _status_line(session, mailbox, snapshot, items)
+
+
+def _status_line(session: Session, mailbox: Mailbox, snapshot: Snapshot, items: tuple[str, ...]) -> bytes:
     if "HIGHESTMODSEQ" in items:
         session.enable_condstore()
     values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
