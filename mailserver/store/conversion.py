@@ -35,6 +35,7 @@ from mailserver.store.layout import is_mbox
 from mailserver.store.mailbox import Append, FlagOp, Mailbox
 from mailserver.store.model.message import Message
 from mailserver.store.model.words import keyword_set
+from mailserver.store.portions import portions
 
 NAME = "mailserver-convert"
 LOCK_NAME = "mailserver-converting.lock"  # and not NAME.lock, which is the dot lock of an mbox of that NAME
@@ -102,7 +103,7 @@ def fill(old: Mailbox, new: Mailbox, progress: Progress) -> None:
 def _copy(old: Mailbox, new: Mailbox, messages: Sequence[Message], progress: Progress) -> None:
     done = 0
     saved = {m.message.uid: m.saved for m in old.files.pop.ordered(messages)}
-    for some in _batches(messages):
+    for some in portions(messages, lambda m: m.size, octets=_BATCH_OCTETS, most=_BATCH):
         items: list[Append] = []
         try:
             for m in some:
@@ -129,19 +130,6 @@ def _copied(old: Mailbox, message: Message, incoming: Incoming) -> bool:
             return False
         raise
     return True
-
-
-def _batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    batch: list[Message] = []
-    octets = 0
-    for m in messages:
-        if batch and (len(batch) >= _BATCH or octets + m.size > _BATCH_OCTETS):
-            yield batch
-            batch, octets = [], 0
-        batch.append(m)
-        octets += m.size
-    if batch:
-        yield batch
 
 
 def catch_up(old: Mailbox, new: Mailbox) -> None:

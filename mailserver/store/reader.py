@@ -19,6 +19,7 @@ from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.pop import PopMessage
+from mailserver.store.portions import portions
 from mailserver.store.texts import Texts, texts_of
 
 _READ_TOGETHER = 8 << 20  # octets of messages in memory at a time
@@ -155,7 +156,9 @@ class Reader:
         cache, validity = self._context.shared.texts, self.snapshot().uidvalidity
         keys = [(self.files.path, int(validity), int(m.uid), m.size, m.internaldate) for m in messages]
         found = [cache.get(key) for key in keys]
-        for some in _portions([i for i, texts in enumerate(found) if texts is None], messages):
+        for some in portions(
+            [i for i, texts in enumerate(found) if texts is None], lambda i: messages[i].size, octets=_READ_TOGETHER
+        ):
             for i, data in zip(some, self.read_many([messages[i] for i in some]), strict=True):
                 if data is not None:
                     found[i] = made = texts_of(data)
@@ -218,17 +221,3 @@ class Reader:
             self._context.shared.watcher.remove(self.files.path, self.keeper.look)
 
         return Subscription(end)
-
-
-def _portions(indexes: Sequence[int], messages: Sequence[Message]) -> Iterator[list[int]]:
-    """The indexes in groups whose messages are small enough together."""
-    group: list[int] = []
-    octets = 0
-    for i in indexes:
-        if group and octets + messages[i].size > _READ_TOGETHER:
-            yield group
-            group, octets = [], 0
-        group.append(i)
-        octets += messages[i].size
-    if group:
-        yield group

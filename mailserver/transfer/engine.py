@@ -18,6 +18,7 @@ from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.mailbox import Append
+from mailserver.store.portions import portions
 from mailserver.transfer.model import Folder, Item, LostError, Origin, Session
 from mailserver.transfer.naming import Mapping
 from mailserver.transfer.record import Imported, Record
@@ -131,7 +132,7 @@ class Import:
             target.begin(items, alone=name not in self._begun)
             self._begun.add(name)
             self.progress.done += result.present
-            for some in _units_of(fresh):
+            for some in portions(fresh, lambda item: item.size, octets=_UNIT_OCTETS, most=_UNIT_MESSAGES):
                 yield _Unit(target, folder, result, some)
             yield _Unit(target, folder, result, [], last=True)
 
@@ -230,20 +231,6 @@ def _received(incoming: Incoming, item: Item, chunks: object) -> Arrived:
         incoming.discard()
         raise
     return Arrived(item, incoming, bytes(head), date)
-
-
-def _units_of(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """In their order, few enough to be in memory several times."""
-    unit: list[Item] = []
-    octets = 0
-    for item in items:
-        if unit and (len(unit) >= _UNIT_MESSAGES or octets + item.size > _UNIT_OCTETS):
-            yield unit
-            unit, octets = [], 0
-        unit.append(item)
-        octets += item.size
-    if unit:
-        yield unit
 
 
 @dataclass(frozen=True, slots=True)
