@@ -63,6 +63,7 @@ class Listener:
     connection_timeout_seconds: int = setting(300, "A client that is silent so long is let go.", low=1, high=86400)
     mailbox_path: str = library("", "As in [storage].")
     mailbox_format: str = library("maildir", "As format in [storage].")
+    mailbox_layout: str = library("maildir++", "As layout in [storage].")
     users: Mapping[str, str] | None = library(None, "Names and passwords, in place of a users file.")
     certificate: str = library("", "As in [tls].")
     private_key: str = library("", "As in [tls].")
