@@ -113,6 +113,9 @@ class Pop3Config(Listener):
         "Form of new unique-ids, those of other servers are kept; another one makes clients download all mail again.",
         choices=("dovecot", "cyrus", "courier", "uidvalidity-uid", "filename"),
     )
+    reuse_xuidl: bool = setting(
+        False, "An X-UIDL in a message's header, by qpopper or ipopd, is its unique-id; senders can forge it."
+    )
     login_delay_seconds: int = setting(
         0,
         "A user may log in again so long after the last login (RFC 2449 section 6.5); 0 = at once.",
@@ -192,7 +195,7 @@ class StorageConfig:
 
     mailbox_path: str = setting(
         "/var/spool/mail",
-        "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
+        "<mailbox_path>/<user>/ is the user's Maildir, or directory of mboxes; it may hold {user}, {local}, {domain}.",
     )
     format: str = setting(
         "maildir",
@@ -201,7 +204,7 @@ class StorageConfig:
     )
     mbox_inbox: str = setting(
         "",
-        "Where INBOX is when it is an mbox, e.g. /var/mail/{user}; empty: .INBOX in the user's directory.",
+        "Where INBOX is when it is an mbox, e.g. /var/mail/{user}; empty: in the user's directory.",
     )
     layout: str = setting(
         "maildir++",

@@ -253,10 +253,29 @@ def test_among_nested_mboxes(account: Account) -> None:
 
 
 @pytest.mark.tree
-def test_what_the_other_format_cannot_hold(account: Account, inbox: Mailbox, mailbox_format: str) -> None:
+def test_unique_ids_of_pop3_come_along(account: Account, inbox: Mailbox, mailbox_format: str) -> None:
     from tests.unit.store.test_renumber import put_at
 
     put_at(inbox, 3, 8, uidl="theirs-")
-    expected = conversion.Lost(2, False) if mailbox_format == "maildir" else conversion.Lost(0, False)
-    assert conversion.lost(inbox, "mbox") == expected
+    put(inbox)
+    before = seen(inbox)
+    for format in (OTHER[mailbox_format], mailbox_format.removesuffix("-fs")):
+        assert not any(conversion.lost(account.inbox, format))
+        account.convert("INBOX", format)
+        assert [m.saved for m in account.inbox.maildrop()[1]] == ["theirs-3", "theirs-8", ""]
+        assert seen(account.inbox) == before
+
+
+@pytest.mark.maildir
+def test_what_the_other_format_cannot_hold(inbox: Mailbox) -> None:
+    """An id that no header field can hold; an order that is not that of the UIDs."""
+    path = Path(inbox.files.path, "dovecot-uidlist")
+    for _ in range(3):
+        put(inbox)
+    first, *lines = path.read_text().splitlines()
+    fields = ["P\u00e9", f"P{'x' * 256} O2", "Pplain O1"]
+    lines = [line.replace(" :", f" {more} :") for line, more in zip(lines, fields, strict=True)]
+    path.write_text("\n".join([first, *lines, ""]))
+    inbox.rescan()
+    assert conversion.lost(inbox, "mbox") == conversion.Lost(2, True)
     assert conversion.lost(inbox, "maildir") == conversion.Lost(0, False)
