@@ -10,7 +10,6 @@ import errno
 import os
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -38,7 +37,6 @@ from mailserver.store.tree import LOCK_NAME, Tree, bury
 
 INDEX_NAME = "mailserver.sqlite"
 TEXT_NAME = "mailserver-text.sqlite"
-_KEPT_OPEN = 64  # mailboxes whose state is kept though nobody uses them
 
 
 class Account:
@@ -60,7 +58,7 @@ class Account:
         self._counters = shared.counters
         self._guard = threading.Lock()
         self._mailboxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
-        self._recent: OrderedDict[str, Mailbox] = OrderedDict()
+        self._open = shared.open
         self.tree = tree
         with os_errors():
             new = not tree.exists(names.INBOX)
@@ -140,16 +138,15 @@ class Account:
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with os_errors(), self._guard:
-            found = self._mailboxes.get(directory)
+            known = found = self._mailboxes.get(directory)
             if found is None or found.gone or found.keeper.is_another(inode):
                 found = self._mailboxes[directory] = Mailbox(
                     self._context, name, directory, self._files(name, directory, path)
                 )
-            self._recent[directory] = found
-            self._recent.move_to_end(directory)
-            if len(self._recent) > _KEPT_OPEN:
-                self._recent.popitem(last=False)
-            return found
+        if known is not None and known is not found:
+            self._open.forget(known)
+        self._open.touch(found)
+        return found
 
     def glance(self, name: str) -> tuple[Mailbox, Snapshot]:
         """Open a mailbox and look at it, as STATUS does many times: the lane is entered once for both."""
@@ -164,9 +161,9 @@ class Account:
 
     def _forget(self, directory: str) -> None:
         with self._guard:
-            self._recent.pop(directory, None)
             gone = self._mailboxes.pop(directory, None)
         if gone is not None:
+            self._open.forget(gone)
             self._advance(gone.files.path)  # so that nobody who wakes takes its snapshot for good
             gone.let_go()
 
@@ -432,7 +429,15 @@ class Account:
         with os_errors():
             return MaildropLock(f"{self.root}/mailserver-pop3.lock")
 
+    def rest(self) -> None:
+        """Nobody has used it lately: keep no mailbox in memory, but for those who hold one."""
+        with self._guard:
+            mailboxes = list(self._mailboxes.values())
+        for mailbox in mailboxes:
+            self._open.forget(mailbox)
+
     def close(self) -> None:
         """Give the indexes' handles back."""
+        self.rest()
         self._index.close()
         self._text.close()
