@@ -91,7 +91,11 @@ class Keeper:
         if state is None or self.context.shared.counters.read(self._slot) != self._seen:
             self.subscribers.wake()
             return
-        fingerprint = self.files.fingerprint()
+        try:
+            fingerprint = self.files.fingerprint()
+        except FileNotFoundError:  # the mailbox is gone: who has it open finds out
+            self.subscribers.wake()
+            return
         if fingerprint != state.fingerprint or self._unsure(fingerprint, state):
             self.context.shared.counters.advance(self._slot)
             self.subscribers.wake()

@@ -15,6 +15,11 @@ _LETTERS = {"D": "\\draft", "F": "\\flagged", "R": "\\answered", "S": "\\seen", 
 _counter = itertools.count()
 
 
+def inbox(account: Path) -> Path:
+    """Where INBOX is, in either format."""
+    return account / ".INBOX" if (account / ".INBOX").exists() else account
+
+
 def base(name: str) -> str:
     return name.partition(":")[0]
 

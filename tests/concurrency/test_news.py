@@ -18,10 +18,13 @@ from tests.program import Program
 
 
 @pytest.fixture
-def ports(tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
+def ports(tmp_path: Path, mailbox_format: str) -> Iterator[tuple[int, int, Path]]:
     """Two processes on one mail directory."""
     (tmp_path / "two").mkdir()
-    with Program(tmp_path) as one, Program(tmp_path / "two", mail=tmp_path / "mail") as two:
+    with (
+        Program(tmp_path, mailbox_format=mailbox_format) as one,
+        Program(tmp_path / "two", mail=tmp_path / "mail", mailbox_format=mailbox_format) as two,
+    ):
         yield one.ports["imap"], two.ports["imap"], tmp_path / "mail/alice"
 
 
@@ -40,7 +43,7 @@ def test_an_idle_session_hears_that_its_mailbox_is_gone(ports: tuple[int, int, P
         deadline = time.monotonic() + 10
         while idler.mailbox:
             assert time.monotonic() < deadline, "never told"
-            disk.deliver(ports[2], message("busy"))  # another folder is busy all the time
+            disk.deliver(disk.inbox(ports[2]), message("busy"))  # another folder is busy all the time
             if idler.wire.readable(0.05):
                 idler._untagged(idler._read())
         for session in (idler, busy):
@@ -131,7 +134,7 @@ def test_no_flag_change_is_lost(ports: tuple[int, int, Path]) -> None:
         for thread in threads:
             thread.start()
         while time.monotonic() < end:
-            disk.reflag(ports[2], foreign)
+            disk.reflag(disk.inbox(ports[2]), foreign)
         for thread in threads:
             thread.join()
         if errors:
@@ -141,4 +144,4 @@ def test_no_flag_change_is_lost(ports: tuple[int, int, Path]) -> None:
         state = sessions[0].verify()
         for number, uids in enumerate(wanted):
             assert {uid for uid, flags in state.items() if f"own{number}" in flags} == uids, f"session {number}"
-        assert disk.flags(ports[2]) == state
+        assert disk.flags(disk.inbox(ports[2])) == state

@@ -56,15 +56,16 @@ EVERYTHING = "STRESS_SECONDS" in os.environ
 WAYS = {1: (False, True), 2: (False, True)} if EVERYTHING else {1: (False,), 2: (True,)}
 
 
-@pytest.fixture(scope="module", params=["one-process", "two-processes"])
+@pytest.fixture(scope="module", params=["one-process", "two-processes", "two-processes-mbox"])
 def ports(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[tuple[int, int, Path]]:
     folder = tmp_path_factory.mktemp("pairs")
     with ExitStack() as stack:
-        one = stack.enter_context(Program(folder))
+        kind = "mbox" if request.param.endswith("mbox") else "maildir"
+        one = stack.enter_context(Program(folder, mailbox_format=kind))
         (folder / "two").mkdir()
         two = one
-        if request.param == "two-processes":
-            two = stack.enter_context(Program(folder / "two", mail=one.mail))
+        if request.param.startswith("two"):
+            two = stack.enter_context(Program(folder / "two", mail=one.mail, mailbox_format=kind))
         yield one.ports["imap"], two.ports["imap"], one.mail / "alice"
         assert check_account(str(one.mail / "alice")) == []
 

@@ -51,14 +51,18 @@ def attempts(ports: list[int], count: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("workers", "programs"), [(1, 1), (2, 1), (1, 2)])
-def test_of_many_logins_one_gets_in(tmp_path: Path, workers: int, programs: int) -> None:
+def test_of_many_logins_one_gets_in(tmp_path: Path, mailbox_format: str, workers: int, programs: int) -> None:
     """RFC 1939 section 4: "an exclusive-access lock on the maildrop"; RFC 2449 section 8.1.1: [IN-USE]."""
     with contextlib.ExitStack() as stack:
         ports = []
         for number in range(programs):
             folder = tmp_path / str(number)
             folder.mkdir()
-            program = stack.enter_context(Program(folder, workers=workers, protocols=("pop3",), mail=tmp_path / "mail"))
+            program = stack.enter_context(
+                Program(
+                    folder, workers=workers, protocols=("pop3",), mail=tmp_path / "mail", mailbox_format=mailbox_format
+                )
+            )
             ports.append(program.ports["pop3"])
         for _ in range(3):
             answers = attempts(ports, 8)
@@ -82,13 +86,13 @@ def _wait_until_free(port: int) -> None:
 
 # poplib leaves its socket open when the server is killed
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path, mailbox_format: str) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     mail = tmp_path / "mail"
     with (
-        Program(tmp_path / "a", protocols=("pop3",), mail=mail) as first,
-        Program(tmp_path / "b", protocols=("imap", "pop3"), mail=mail) as second,
+        Program(tmp_path / "a", protocols=("pop3",), mail=mail, mailbox_format=mailbox_format) as first,
+        Program(tmp_path / "b", protocols=("imap", "pop3"), mail=mail, mailbox_format=mailbox_format) as second,
     ):
         with Model(second.ports["imap"]) as imap:
             for number in range(3):
@@ -103,14 +107,14 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
                 other.quit()
 
 
-def test_beside_imap_in_another_process(tmp_path: Path) -> None:
+def test_beside_imap_in_another_process(tmp_path: Path, mailbox_format: str) -> None:
     """RFC 1939 section 8: the maildrop stays what it was at login, whatever others do to the mailbox."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     mail = tmp_path / "mail"
     with (
-        Program(tmp_path / "a", protocols=("pop3",), mail=mail) as first,
-        Program(tmp_path / "b", protocols=("imap",), mail=mail) as second,
+        Program(tmp_path / "a", protocols=("pop3",), mail=mail, mailbox_format=mailbox_format) as first,
+        Program(tmp_path / "b", protocols=("imap",), mail=mail, mailbox_format=mailbox_format) as second,
         Model(second.ports["imap"]) as imap,
     ):
         for number in range(5):
@@ -138,9 +142,9 @@ def test_beside_imap_in_another_process(tmp_path: Path) -> None:
             assert [line.split()[1][:8] for line in client.uidl()[1]] == [b"%08x" % n for n in (1, 3, 4, 6)]
 
 
-def test_login_delay_over_workers(tmp_path: Path) -> None:
+def test_login_delay_over_workers(tmp_path: Path, mailbox_format: str) -> None:
     """RFC 2449 section 6.5. Which worker answers is chance; a delay that one of them forgot would show."""
-    with Program(tmp_path, workers=2, protocols=("pop3",)) as program:
+    with Program(tmp_path, workers=2, protocols=("pop3",), mailbox_format=mailbox_format) as program:
         settings = (tmp_path / "m.toml").read_text()
         program.stop()
         (tmp_path / "m.toml").write_text(settings.replace("[pop3]\n", "[pop3]\nlogin_delay_seconds = 3600\n"))

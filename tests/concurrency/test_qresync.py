@@ -18,15 +18,21 @@ from tests.concurrency.wire import Closed
 from tests.program import Program
 
 
-@pytest.fixture(params=[1, 2])
-def workers(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
+@pytest.fixture(params=[(1, "maildir"), (2, "maildir"), (2, "mbox")], ids=str)
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Program]]:
+    workers, mailbox_format = request.param
+    with Program(tmp_path, workers=workers, mailbox_format=mailbox_format) as program:
+        yield workers, program
 
 
 @pytest.fixture
-def scene(tmp_path: Path, workers: int) -> Iterator[Scene]:
-    with Program(tmp_path, workers=workers) as program:
-        yield prepare(program.ports["imap"], tmp_path / "mail/alice")
+def workers(program: tuple[int, Program]) -> int:
+    return program[0]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, program: tuple[int, Program]) -> Iterator[Scene]:
+    return prepare(program[1].ports["imap"], tmp_path / "mail/alice")
 
 
 def noise(scene: Scene, actors: list[Actor | Foreigner], done: threading.Event) -> list[threading.Thread]:

@@ -18,11 +18,6 @@ from tests.program import Program
 USERS = {"alice": "secret"}
 
 
-@pytest.fixture(params=["maildir", "mbox"])
-def mailbox_format(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture
 def scene(tmp_path: Path, mailbox_format: str) -> Iterator[Scene]:
     """A server in this process."""

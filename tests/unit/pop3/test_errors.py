@@ -53,8 +53,8 @@ def test_a_line_is_never_too_long_nor_two() -> None:
     assert line.isascii()
 
 
-def test_a_maildrop_that_cannot_be_opened_is_no_wrong_password(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, store):
+def test_a_maildrop_that_cannot_be_opened_is_no_wrong_password(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         root = Path(store.directory("alice"))
         root.parent.mkdir(exist_ok=True)
         root.write_text("no directory")
@@ -69,14 +69,14 @@ def test_a_maildrop_that_cannot_be_opened_is_no_wrong_password(tmp_path: Path) -
     ("kind", "code"), [(Kind.TEMPORARY, b"[SYS/TEMP]"), (Kind.READ_ONLY, b"[SYS/PERM]"), (Kind.IN_USE, b"[IN-USE]")]
 )
 def test_quit_says_when_messages_were_not_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, code: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, code: bytes, mailbox_format: str
 ) -> None:
     """RFC 1939 section 6: "-ERR some deleted messages not removed", and the lock is given back."""
 
     def fails(*_: object) -> None:
         raise StoreError(kind, "not now")
 
-    with serving(tmp_path, Pop3Options()) as (server, store):
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         deliver(store, b"a: b\r\n\r\nc\r\n")
         with monkeypatch.context() as patch, connect(server) as client:
             patch.setattr(Mailbox, "expunge", fails)

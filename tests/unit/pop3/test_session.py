@@ -37,9 +37,9 @@ def login(server: Pop3Server) -> poplib.POP3:
     return pop
 
 
-def test_poplib(tmp_path: Path) -> None:
+def test_poplib(tmp_path: Path, mailbox_format: str) -> None:
     body = b"Subject: x\r\n\r\n.dot\r\nlast\r\n"
-    with serving(tmp_path, Pop3Options()) as (server, store):
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         deliver(store, body)
         before = metrics.POP3_DELETED.value()
         pop = poplib.POP3("127.0.0.1", server.addresses["pop3"], timeout=10)
@@ -54,8 +54,8 @@ def test_poplib(tmp_path: Path) -> None:
         assert store.account("alice").mailbox("INBOX").rescan().messages == []
 
 
-def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, store):
+def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         first = login(server)
         with pytest.raises(poplib.error_proto, match="IN-USE"):
             login(server)
@@ -64,14 +64,19 @@ def test_the_lock_is_free_after_a_lost_connection(tmp_path: Path) -> None:
         store.account("alice").maildrop_lock().release()
 
 
-def test_login_delay_holds_over_processes_and_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_delay_holds_over_processes_and_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox_format: str
+) -> None:
     options = Pop3Options(login_delay=900)
-    with serving(tmp_path, options) as (server, _), serving(tmp_path, options) as (other, _):
+    with (
+        serving(tmp_path, options, format=mailbox_format) as (server, _),
+        serving(tmp_path, options, format=mailbox_format) as (other, _),
+    ):
         login(server).quit()
         with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
             login(other)
     now = time.time()
-    with serving(tmp_path, options) as (server, _):
+    with serving(tmp_path, options, format=mailbox_format) as (server, _):
         with pytest.raises(poplib.error_proto, match="LOGIN-DELAY"):
             login(server)
         monkeypatch.setattr("mailserver.pop3.maildrop.time.time", lambda: now + 901)
@@ -80,8 +85,8 @@ def test_login_delay_holds_over_processes_and_restarts(tmp_path: Path, monkeypat
         login(server).quit()
 
 
-def test_what_is_flagged_as_deleted_comes_back_when_the_flag_goes(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options(delete_type="flag")) as (server, store):
+def test_what_is_flagged_as_deleted_comes_back_when_the_flag_goes(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(delete_type="flag"), format=mailbox_format) as (server, store):
         for _ in range(2):
             deliver(store, b"a: b\r\n\r\nc\r\n")
         pop = login(server)
@@ -99,8 +104,8 @@ def test_what_is_flagged_as_deleted_comes_back_when_the_flag_goes(tmp_path: Path
         pop.quit()
 
 
-def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, store):
+def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         for number in range(4):
             deliver(store, b"a: %d\r\n\r\nc\r\n" % number)
         pop = login(server)
@@ -121,8 +126,8 @@ def test_what_others_do_meanwhile_is_not_shown(tmp_path: Path) -> None:
         assert [m.flags for m in left] == [Flag.FLAGGED | Flag.SEEN, Flag.FLAGGED | Flag.SEEN, 0]
 
 
-def test_begin_and_end_are_in_the_log(tmp_path: Path, log_lines: list[str]) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, _):
+def test_begin_and_end_are_in_the_log(tmp_path: Path, log_lines: list[str], mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, _):
         with connect(server) as client:
             client.sendall(b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\nQUIT\r\n")
             while client.recv(1000):
@@ -163,16 +168,19 @@ def test_every_setting_reaches_the_sessions(tmp_path: Path) -> None:
         )
 
 
-def test_too_many_failures_end_the_session(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options(max_failed_logins=2)) as (server, _), connect(server) as client:
+def test_too_many_failures_end_the_session(tmp_path: Path, mailbox_format: str) -> None:
+    with (
+        serving(tmp_path, Pop3Options(max_failed_logins=2), format=mailbox_format) as (server, _),
+        connect(server) as client,
+    ):
         client.sendall(b"USER alice\r\nPASS x\r\nUSER alice\r\nPASS y\r\nNOOP\r\n")
         said = b"".join(iter(lambda: client.recv(1000), b""))
         assert said.count(b"-ERR [AUTH]") == 2
         assert said.count(b"\r\n") == 4
 
 
-def test_a_timeout_says_nothing_and_removes_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options(timeout=0.2)) as (server, store):
+def test_a_timeout_says_nothing_and_removes_nothing(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(timeout=0.2), format=mailbox_format) as (server, store):
         deliver(store, b"a: b\r\n\r\nc\r\n")
         with connect(server) as client:
             client.sendall(b"USER alice\r\nPASS secret\r\nDELE 1\r\n")
@@ -182,14 +190,14 @@ def test_a_timeout_says_nothing_and_removes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_a_temporary_failure_with_an_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str], mailbox_format: str
 ) -> None:
     def broken(session: object, _: None) -> None:
         raise ZeroDivisionError("inside")
 
     spec = TABLE["NOOP"]
     monkeypatch.setitem(TABLE, "NOOP", type(spec)(spec.parse, broken, spec.states))  # type: ignore[arg-type]
-    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, _), connect(server) as client:
         client.sendall(b"USER alice\r\nPASS secret\r\nNOOP\r\nQUIT\r\n")
         said = b"".join(iter(lambda: client.recv(1000), b"")).decode()
     answer = next(line for line in said.splitlines() if line.startswith("-ERR"))
@@ -198,8 +206,8 @@ def test_a_fault_is_a_temporary_failure_with_an_id(
     assert said.endswith("(0 messages deleted)\r\n")
 
 
-def test_a_message_that_vanished(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, store):
+def test_a_message_that_vanished(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, store):
         deliver(store, b"a: b\r\n\r\nc\r\n")
         pop = login(server)
         box = store.account("alice").mailbox("INBOX")
@@ -210,14 +218,14 @@ def test_a_message_that_vanished(tmp_path: Path) -> None:
         assert pop.quit().startswith(b"+OK")
 
 
-def test_the_server_says_goodbye(tmp_path: Path) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+def test_the_server_says_goodbye(tmp_path: Path, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, _), connect(server) as client:
         server.stop()
         assert client.recv(1000).startswith(b"-ERR [SYS/TEMP]")
 
 
-def test_password_is_refused_in_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(tmp_path, Pop3Options()) as (server, _), connect(server) as client:
+def test_password_is_refused_in_clear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox_format: str) -> None:
+    with serving(tmp_path, Pop3Options(), format=mailbox_format) as (server, _), connect(server) as client:
         monkeypatch.setattr(type(server.context.auth), "allows_cleartext", lambda self, tls, loopback: tls)
         client.sendall(b"USER alice\r\nPASS secret\r\nAUTH PLAIN =\r\nCAPA\r\nQUIT\r\n")
         said = b"".join(iter(lambda: client.recv(1000), b""))

@@ -8,7 +8,7 @@ from mailserver.store import names, subscriptions
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.store import Store
-from tests.unit.store.conftest import put
+from tests.unit.store.conftest import open_store, put
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_delete_leaves_children(account: Account) -> None:
         assert error.value.kind is kind
 
 
+@pytest.mark.tree
 def test_a_mailbox_made_again_has_another_uidvalidity(account: Account) -> None:
     seen = set()
     for _ in range(4):
@@ -97,6 +98,7 @@ def test_rename_takes_children_messages_and_uids(account: Account) -> None:
         assert error.value.kind is kind
 
 
+@pytest.mark.tree
 def test_rename_of_inbox_moves_its_messages(account: Account) -> None:
     put(account.inbox)
     account.rename("inbox", "old")
@@ -105,13 +107,14 @@ def test_rename_of_inbox_moves_its_messages(account: Account) -> None:
     assert put(account.inbox) == 2
 
 
-def test_subscriptions(account: Account, mail_root: Path) -> None:
+@pytest.mark.tree
+def test_subscriptions(account: Account, mail_root: Path, mailbox_format: str) -> None:
     account.subscribe("not/there")
     account.subscribe("not/there")
     account.unsubscribe("Drafts")
     account.unsubscribe("Drafts")
     assert list(account.subscriptions()) == ["Sent", "Junk", "Trash", "Archive", "not/there"]
-    text = (mail_root / "alice/subscriptions").read_text()
+    text = (mail_root / "alice" / (".subscriptions" if mailbox_format == "mbox-fs" else "subscriptions")).read_text()
     assert text == "V\t2\n\nSent\nJunk\nTrash\nArchive\nnot\tthere\n"
 
 
@@ -141,12 +144,14 @@ def test_index_elsewhere(tmp_path: Path) -> None:
     assert not (tmp_path / "mail/ann/mailserver.sqlite").exists()
 
 
-@pytest.mark.maildir
-def test_a_mailbox_made_anew_by_another_process_is_served_at_once(store: Store, account: Account) -> None:
+@pytest.mark.tree
+def test_a_mailbox_made_anew_by_another_process_is_served_at_once(
+    account: Account, mail_root: Path, mailbox_format: str
+) -> None:
     account.create("Work")
     put(account.mailbox("Work"))
     assert len(account.mailbox("Work").rescan().messages) == 1
-    with Store(store.directory("alice").removesuffix("/alice"), durability="relaxed") as elsewhere:
+    with open_store(mail_root, mailbox_format) as elsewhere:
         other = elsewhere.account("alice")
         other.delete("Work")
         other.create("Work")

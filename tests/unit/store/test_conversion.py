@@ -92,7 +92,7 @@ def test_what_happens_meanwhile_is_done_too(
 
 
 @pytest.mark.parametrize("name", ["INBOX", "Work"])
-@pytest.mark.maildir
+@pytest.mark.maildir  # whoever writes to an mbox knows locks
 def test_a_program_that_knows_no_locks(account: Account, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "Work":
         account.create(name)
@@ -266,7 +266,7 @@ def test_unique_ids_of_pop3_come_along(account: Account, inbox: Mailbox, mailbox
         assert seen(account.inbox) == before
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # an mbox has nothing that a Maildir cannot hold
 def test_what_the_other_format_cannot_hold(inbox: Mailbox) -> None:
     """An id that no header field can hold; an order that is not that of the UIDs."""
     path = Path(inbox.files.path, "dovecot-uidlist")

@@ -50,7 +50,7 @@ def test_append_of_several_is_all_or_none(inbox: Mailbox, monkeypatch: pytest.Mo
     assert put(inbox) == 1
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # file names; of an mbox: test_mbox.py
 def test_flags_and_keywords_live_in_the_file_name(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox, flags=Flag.SEEN, keywords=("$Junk",))
     inbox.store_flags([1], FlagOp.ADD, Flag.FLAGGED | Flag.DRAFT, ["Work"])
@@ -145,7 +145,7 @@ def test_damaged_index_is_rebuilt(inbox: Mailbox, store: Store, mail_root: Path,
         assert put(inbox) == 2
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # file names; of an mbox: test_mbox.py
 def test_foreign_delivery_rename_and_removal(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     (mail_root / "alice/new/1.foreign").write_bytes(b"A: b\n\nlines\nof lf\n")
@@ -163,7 +163,7 @@ def test_foreign_delivery_rename_and_removal(inbox: Mailbox, mail_root: Path) ->
     assert put(inbox) == 3
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # an mbox has no file of a message
 def test_a_lost_file_that_returns_is_a_new_message(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     put(inbox)
@@ -174,7 +174,7 @@ def test_a_lost_file_that_returns_is_a_new_message(inbox: Mailbox, mail_root: Pa
     assert [m.uid for m in inbox.rescan().messages] == [2, 3]
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # an mbox has no file of a message
 def test_reading_a_message_that_another_program_renamed(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     message = inbox.snapshot().messages[0]
@@ -214,29 +214,30 @@ def test_copy_and_move_within_one_mailbox(inbox: Mailbox) -> None:
     assert [m.uid for m in inbox.snapshot().messages] == [2, 3]
 
 
-@pytest.mark.maildir
-def test_recent_is_claimed_once(inbox: Mailbox, mail_root: Path) -> None:
+def test_recent_is_claimed_once(inbox: Mailbox) -> None:
     put(inbox)
     first, snapshot = inbox.claim_recent()
     assert (first, snapshot.first_recent) == (1, 2)
-    assert os.listdir(mail_root / "alice/new") == []
+    assert inbox.files.fresh(snapshot) == []
     assert inbox.claim_recent()[0] == 2
     put(inbox)
     assert inbox.claim_recent()[0] == 2
 
 
-@pytest.mark.maildir
-def test_many_keywords_beyond_the_letters(inbox: Mailbox, mail_root: Path) -> None:
+def test_many_keywords_beyond_the_letters(inbox: Mailbox, mail_root: Path, mailbox_format: str) -> None:
     put(inbox)
     words = [f"k{i}" for i in range(40)]
     inbox.store_flags([1], FlagOp.ADD, 0, words)
     assert flags_of(inbox)[0][2] == sorted(words)
     with Store(str(mail_root), durability="relaxed") as other:
         assert flags_of(other.account("alice").inbox)[0][2] == sorted(words)
-    assert len((mail_root / "alice/dovecot-keywords").read_text().splitlines()) == 26
+    if mailbox_format == "maildir":
+        assert len((mail_root / "alice/dovecot-keywords").read_text().splitlines()) == 26
+    else:
+        assert all(b" %b " % word.encode() in Path(inbox.files.path).read_bytes() for word in words)
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # dovecot-keywords; an mbox has whole words
 def test_a_keyword_table_changed_by_another_program(inbox: Mailbox, mail_root: Path) -> None:
     put(inbox)
     name = inbox.snapshot().messages[0].file[4:]
@@ -258,7 +259,7 @@ def test_two_stores_see_each_other_at_once(inbox: Mailbox, mail_root: Path) -> N
         assert [m.uid for m in inbox.snapshot().messages] == [1, 2, 4, 5, 6, 7, 8, 9, 10]
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # in an mbox, messages move when another one changes
 def test_unchanged_messages_stay_the_same_objects(inbox: Mailbox, mail_root: Path) -> None:
     for _ in range(3):
         put(inbox)
@@ -269,8 +270,9 @@ def test_unchanged_messages_stay_the_same_objects(inbox: Mailbox, mail_root: Pat
     assert [a is b for a, b in zip(before, after, strict=True)] == [True, False, True]
 
 
-@pytest.mark.maildir
-def test_subscribers_hear_of_changes_by_thread_process_and_file(inbox: Mailbox, mail_root: Path) -> None:
+def test_subscribers_hear_of_changes_by_thread_process_and_file(
+    inbox: Mailbox, mail_root: Path, mailbox_format: str
+) -> None:
     woken = threading.Event()
     with inbox.subscribe_changes(woken.set):
         put(inbox)
@@ -281,8 +283,12 @@ def test_subscribers_hear_of_changes_by_thread_process_and_file(inbox: Mailbox, 
             assert woken.wait(5)
         inbox.snapshot()
         woken.clear()
-        (mail_root / "alice/tmp/x").write_bytes(b"A: b\n\n")
-        os.rename(mail_root / "alice/tmp/x", mail_root / "alice/new/1.x")
+        if mailbox_format == "maildir":
+            (mail_root / "alice/tmp/x").write_bytes(b"A: b\n\n")
+            os.rename(mail_root / "alice/tmp/x", mail_root / "alice/new/1.x")
+        else:
+            with open(inbox.files.path, "ab") as file:
+                file.write(b"From a Mon Jan  1 10:00:00 2024\nA: b\n\n\n")
         assert woken.wait(5)
         assert len(inbox.snapshot().messages) == 3
 
@@ -310,7 +316,7 @@ def test_uidlist_of_dovecot_is_taken_as_it_is(mail_root: Path) -> None:
     (root / "mailserver.sqlite").unlink()
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # dovecot-uidlist
 def test_uidlist_restored_from_the_index(inbox: Mailbox, store: Store, mail_root: Path) -> None:
     put(inbox)
     put(inbox)
@@ -323,7 +329,7 @@ def test_uidlist_restored_from_the_index(inbox: Mailbox, store: Store, mail_root
         assert [m.uid for m in after.messages] == [1, 2]
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # dovecot-uidlist
 def test_corrupt_uidlist_is_put_aside(inbox: Mailbox, store: Store, mail_root: Path) -> None:
     put(inbox)
     store.close()
@@ -333,7 +339,7 @@ def test_corrupt_uidlist_is_put_aside(inbox: Mailbox, store: Store, mail_root: P
     assert list((mail_root / "alice").glob("dovecot-uidlist.corrupt-*"))
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # dovecot-uidlist
 def test_uidlist_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:
     received = []
     for _ in range(250):
@@ -346,8 +352,7 @@ def test_uidlist_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:
     assert put(inbox) == 251
 
 
-@pytest.mark.maildir
-def test_link_delivers_one_file_to_many(store: Store, mail_root: Path) -> None:
+def test_link_delivers_one_file_to_many(store: Store, mail_root: Path, mailbox_format: str) -> None:
     users = ["u1", "u2", "u3"]
     inboxes = [store.account(user).inbox for user in users]
     with inboxes[0].receive() as incoming:
@@ -355,8 +360,10 @@ def test_link_delivers_one_file_to_many(store: Store, mail_root: Path) -> None:
         incoming.finish()
         for target in inboxes:
             assert target.link(incoming) == 1
-    inodes = {next((mail_root / user / "new").iterdir()).stat().st_ino for user in users}
-    assert len(inodes) == 1
+    for each in inboxes:
+        assert each.read(each.rescan().messages[0]) == b"A: b\r\n\r\nx\r\n"
+    if mailbox_format == "maildir":
+        assert len({next((mail_root / user / "new").iterdir()).stat().st_ino for user in users}) == 1
     assert list((mail_root / "u1/tmp").iterdir()) == []
 
 

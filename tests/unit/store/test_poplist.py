@@ -116,7 +116,7 @@ def test_ids_of_dovecot_go_before_couriers(mail_root: Path) -> None:
     assert "9 W11 PUID5-111 O3 :" in text
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # dovecot-uidlist
 def test_ids_stay_when_the_list_is_trimmed(inbox: Mailbox, mail_root: Path) -> None:
     uids = [put(inbox) for _ in range(210)]
     path = mail_root / "alice/dovecot-uidlist"

@@ -102,7 +102,7 @@ def test_copy_of_every_message_or_none(inbox: Mailbox, account: Account) -> None
     assert account.mailbox("Trash").rescan().messages == []
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # an mbox that is replaced stays the mailbox, with another UIDVALIDITY: test_mbox.py
 def test_another_folder_of_the_same_name(inbox: Mailbox, account: Account, mail_root: Path) -> None:
     """Whoever had the mailbox open before another process replaced it does not go on with the new one."""
     account.create("Work")
@@ -121,7 +121,7 @@ def test_another_folder_of_the_same_name(inbox: Mailbox, account: Account, mail_
         assert theirs.mailbox("Old").snapshot().uidvalidity != validity
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # times of directories; of an mbox: formats/mbox/test_folder.py
 def test_a_foreign_delivery_hidden_by_our_own(inbox: Mailbox, mail_root: Path) -> None:
     """It bears no later time than our change; a look after things came to rest finds it."""
     put(inbox)
@@ -162,7 +162,7 @@ def test_missing_levels_are_made_durable(tmp_path: Path, monkeypatch: pytest.Mon
         syncing.make_directories(f"{tmp_path}/file", sync=True)
 
 
-@pytest.mark.maildir
+@pytest.mark.maildir  # a tmp of its own; of an mbox the account has it, as the INBOX here
 def test_abandoned_files_are_swept(inbox: Mailbox, account: Account, mail_root: Path) -> None:
     account.create("Work")
     old, young = mail_root / "alice/.Work/tmp/old", mail_root / "alice/tmp/young"

@@ -13,7 +13,7 @@ from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
 
-pytestmark = pytest.mark.maildir
+pytestmark = pytest.mark.maildir  # Courier has no other format
 
 
 def maildir(path: Path, *files: str, uiddb: str = "", lists: str = "", changes: dict[str, str] | None = None) -> Path:

@@ -231,7 +231,7 @@ class MboxFiles:
         before = {entry.uid: entry for entry in self._load().entries}
         with LANE.aside():
             self._box = after = change(self._loaded)
-        moved = {e.uid: place.dump(e) for e in after.entries if e.uid is not None and before.get(e.uid) is not e}
+        moved = {e.uid: place.dump(e) for e in after.entries if e.uid is not None and before.get(e.uid) != e}
         return Rewritten(moved=moved)
 
     @property

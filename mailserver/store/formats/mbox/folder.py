@@ -32,7 +32,8 @@ class MboxFolder:
     """``path`` is the file. ``sync``: what was appended or moved is on the disk when a method returns.
 
     Every method but ``fingerprint`` and ``open`` is called within ``hold``. They take what ``load`` returned in the
-    same ``hold`` (or what another of them made of it) and return the file as it is then. Every error is a StoreError.
+    same ``hold`` (or what another of them made of it) and return the file as it is then. Every error is a StoreError,
+    but those of ``fingerprint``.
     """
 
     def __init__(
@@ -156,10 +157,12 @@ class MboxFolder:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def fingerprint(self) -> Fingerprint:
-        """As the file is now, without a lock: one system call. When it is the one in a `Box`, that is still right."""
-        with os_errors():
-            self._not_a_maildir(found := os.stat(self.path))
-            return _fingerprint(found)
+        """As the file is now, without a lock: one system call. When it is the one in a `Box`, that is still right.
+
+        OSErrors are passed on; FileNotFoundError when it is gone.
+        """
+        self._not_a_maildir(found := os.stat(self.path))
+        return _fingerprint(found)
 
     def _not_a_maildir(self, found: os.stat_result) -> None:
         """A mailbox that was converted is gone for whoever knew it as an mbox."""

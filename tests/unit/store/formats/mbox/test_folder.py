@@ -416,7 +416,8 @@ def test_another_message_at_the_place_is_refused(tmp_path: Path) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     folder = MboxFolder(str(tmp_path / "mbox"), sync=False)
     assert not folder.exists()
-    _refused(Kind.NOT_FOUND, folder.fingerprint)
+    with pytest.raises(FileNotFoundError):
+        folder.fingerprint()
     _refused(Kind.NOT_FOUND, lambda: folder.hold().__enter__())
     folder.make()
     folder.make()
