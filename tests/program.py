@@ -52,9 +52,11 @@ class Program:
         self.mail = mail or folder / "mail"
         self.log = folder / "log"
         (folder / "users").write_text("".join(f"{user}:{{PLAIN}}secret\n" for user in users))
+        format, _, layout = mailbox_format.partition("-")  # mbox-fs: nested mboxes
+        lines = f"format = '{format}'\nlayout = '{layout or 'maildir++'}'\n"
         sections = {
             "": "hostname = 'mail.example.com'\n",
-            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\nformat = '{mailbox_format}'\n",
+            "storage": f"mailbox_path = '{self.mail}'\ndurability = '{durability}'\n" + lines,
             "server": f"workers = {workers}\ngrace_seconds = 2\n",
             "http": "port = -1\n",
             "limits": "max_connections_per_address = 0\n",

@@ -32,7 +32,7 @@ from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox, locked_together
 from mailserver.store.model.message import MailboxInfo, Snapshot
 from mailserver.store.quota import Limits, Quota
-from mailserver.store.tidy import sweep
+from mailserver.store.tidy import sweep, sweep_locks
 from mailserver.store.tree import LOCK_NAME, Tree, bury
 
 INDEX_NAME = "mailserver.sqlite"
@@ -77,6 +77,8 @@ class Account:
             self._found()
         else:
             sweep(root)
+            if tree.apart:
+                sweep_locks(tree.levels())
             if takeover.wanted(root):
                 self._take_over()
             if os.path.lexists(f"{root}/{conversion.NAME}.json"):

@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterable
 
 from mailserver.store.layout import is_lock
 
 _ABANDONED_SECONDS = 36 * 3600
+_LONGEST_LOCK = 512  # octets: a process and a host
 
 
 def abandoned(root: str, now: float | None = None) -> list[str]:
@@ -39,12 +41,27 @@ def sweep(root: str, now: float | None = None) -> None:
                 for entry in entries:
                     _sweep_entry(entry, oldest)
         for entry in os.scandir(root):
-            if _is_lock_of_nothing(entry):  # its mbox was just being renamed
+            if entry.name.startswith(".") and _is_lock_of_nothing(entry):  # its mbox was just being renamed
                 _sweep_entry(entry, oldest)
 
 
+def sweep_locks(directories: Iterable[str], now: float | None = None) -> None:
+    """Remove old dot locks of mboxes that are not there any more; the others go when their mbox is next locked.
+
+    For nested directories of mboxes, where none of our own locks lies.
+    """
+    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
+    for directory in directories:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:  # tidying only
+            for entry in entries:
+                if _is_lock_of_nothing(entry):
+                    _sweep_entry(entry, oldest)
+
+
 def _is_lock_of_nothing(entry: os.DirEntry[str]) -> bool:
-    if not (entry.name.startswith(".") and is_lock(entry.name) and entry.is_file(follow_symlinks=False)):
+    if not (is_lock(entry.name) and entry.is_file(follow_symlinks=False)):
+        return False
+    if entry.stat(follow_symlinks=False).st_size > _LONGEST_LOCK:
         return False
     return not os.path.lexists(entry.path.removesuffix(".lock"))
 

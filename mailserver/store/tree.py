@@ -142,6 +142,10 @@ class Tree:
         inbox = self.path(names.INBOX)
         return [("", inbox), *((d, f"{self.root}/{d}") for d in self._look().walk.directories)]
 
+    def levels(self) -> Sequence[str]:
+        """The directories in which mailboxes may be. OSError."""
+        return self._look().walk.watched
+
     def exists(self, name: str) -> bool:
         """Whether it can be opened."""
         return identity(self.path(name)) is not None

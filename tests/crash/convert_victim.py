@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mailserver.store import conversion
+from mailserver.store.layout import OWN
 from mailserver.store.store import Store
 
 _CALLS = ("rename", "unlink", "rmdir", "mkdir", "fsync", "open", "utime", "link")
@@ -33,7 +34,9 @@ def main(mail: str, name: str, format: str, last: int) -> None:
 
         return call
 
-    with Store(mail, format="maildir") as store:
+    # nested mboxes say so themselves: their account has a directory of its own
+    layout = "fs" if os.path.isdir(f"{mail}/alice/{OWN}") else "maildir++"
+    with Store(mail, format="mbox" if layout == "fs" else "maildir", layout=layout) as store:
         account = store.account("alice")
         for call in _CALLS:
             setattr(os, call, counted(getattr(os, call)))

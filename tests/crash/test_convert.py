@@ -16,7 +16,7 @@ from mailserver.store.account import Account
 from mailserver.store.check import check_account
 from mailserver.store.mailbox import Append
 from mailserver.store.model.flags import Flag
-from mailserver.store.store import Store
+from tests.unit.store.conftest import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = int(os.environ.get("CONVERT_STEPS", "8"))  # of each way, spread over all there are
@@ -44,17 +44,17 @@ def _victim(mail: Path, name: str, format: str, step: int) -> subprocess.Complet
     return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("name", ["INBOX", "Work"])
+@pytest.mark.parametrize(("kind", "name"), [("maildir", "INBOX"), ("maildir", "Work"), ("mbox-fs", "Work/2024")])
 @pytest.mark.parametrize("format", ["mbox", "maildir"])
-def test_killed_at_each_step(tmp_path: Path, name: str, format: str) -> None:
+def test_killed_at_each_step(tmp_path: Path, kind: str, name: str, format: str) -> None:
     start = tmp_path / "start"
-    with Store(str(start), durability="relaxed") as store:
+    with open_store(start, kind) as store:
         account = store.account("alice")
         if name != "INBOX":
             account.create(name)
         _fill(account, name)
-        if format == "maildir":
-            account.convert(name, "mbox")
+        if format == account.mailbox(name).files.format:
+            account.convert(name, "maildir" if format == "mbox" else "mbox")
         before = _seen(account, name)
     shutil.copytree(start, tmp_path / "whole")
     whole = _victim(tmp_path / "whole", name, format, 0)
@@ -68,7 +68,7 @@ def test_killed_at_each_step(tmp_path: Path, name: str, format: str) -> None:
         shutil.copytree(start, mail)
         done = _victim(mail, name, format, step)
         assert done.returncode == -signal.SIGKILL, (step, done.stderr)
-        with Store(str(mail), durability="relaxed") as store:
+        with open_store(mail, kind) as store:
             account = store.account("alice")
             assert _seen(account, name) == before, step
             assert not [n for n in os.listdir(account.root) if "convert" in n and not n.endswith(".lock")], step

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from mailserver.store.check import check_account
-from mailserver.store.tidy import sweep
+from mailserver.store.layout import OWN
+from mailserver.store.tidy import sweep, sweep_locks
 from tests.concurrency.model import Model
 from tests.crash.client import BOXES, Client, RenameClient
-from tests.crash.ledger import RENAMED, Ledger, demand
+from tests.crash.ledger import NAMES, RENAMED, Ledger, demand
 from tests.crash.mailers import LmtpClient, PopClient, SmtpClient
 from tests.program import Program, receiving
 from tests.unit.delivery.peers import Sink
@@ -43,8 +44,9 @@ def program_of(folder: Path, format: str, workers: int, sink: Sink) -> Program:
 # poplib leaves its socket open when the greeting does not come
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.timeout(120 + KILLS * 30)
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("format", ["maildir", "mbox"])
+@pytest.mark.parametrize(
+    ("format", "workers"), [("maildir", 1), ("maildir", 2), ("mbox", 1), ("mbox", 2), ("mbox-fs", 2)]
+)
 def test_nothing_promised_is_lost(tmp_path: Path, format: str, workers: int) -> None:
     """All workers are killed, or one of two; then everything that was acknowledged is demanded."""
     print(f"CRASH_SEED={SEED}")
@@ -121,6 +123,9 @@ def look(program: Program, ledger: Ledger, format: str) -> None:
 def mailboxes(account: Path, format: str) -> Iterator[Path]:
     if format == "maildir":
         yield account
+    if format == "mbox-fs":
+        yield from (path for path in account.rglob("*") if path.is_file() and OWN not in path.parts)
+        return
     for path in account.iterdir():
         if path.name.startswith(".") and path.is_dir() == (format == "maildir") and path.suffix != ".lock":
             yield path
@@ -144,13 +149,18 @@ def leftovers(mail: Path, format: str) -> None:
     known = {"cur", "new", "tmp", "maildirfolder", "subscriptions"}
     for user in USERS:
         account = mail / user
+        if format == "mbox-fs":
+            sweep_locks([str(account)], time.time() + 40 * 3600)
+            visible = {path.name for path in mailboxes(account, format) if ".imap" not in path.parts}
+            assert visible <= {*BOXES, *NAMES, "Drafts", "Sent", "Junk", "Archive", "inbox", ".subscriptions"}, visible
+            account = account / OWN
         sweep(str(account), time.time() + 40 * 3600)
         for path in mailboxes(account, format):
             if format == "maildir":
                 assert os.listdir(path / "tmp") == []
                 assert strangers(path, known) == []
         assert os.listdir(account / "tmp") == []
-        names = {path.name for path in mailboxes(account, format)}
+        names = {path.name for path in mailboxes(account, format)} | {"tmp"}
         assert strangers(account, known | names) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mailserver.store.layout import OWN, lock_name
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
+from mailserver.store.tidy import sweep_locks
 from tests.unit.store.conftest import open_store, put
 
 FOREIGN = b"From a Mon Jan  1 10:00:00 2024\nSubject: foreign\n\nx\n\n"
@@ -254,6 +256,20 @@ def test_special_uses_move_with_a_level(nested: Account) -> None:
     assert [(i.name, i.special_use) for i in nested.mailboxes() if i.special_use == "\\Flagged"] == [
         ("B/Sale", "\\Flagged")
     ]
+
+
+def test_the_lock_of_a_former_name_is_swept(nested: Account, root: Path) -> None:
+    nested.create("A/Work")
+    kept, old, other = root / "A/Work.lock", root / "A/Gone.lock", root / "A/yarn.lock"
+    for path, octets in ((kept, b"1:elsewhere.example"), (old, b"1:elsewhere.example"), (other, b"x" * 1000)):
+        path.write_bytes(octets)
+    sweep_locks(nested.tree.levels())
+    assert old.exists()
+    sweep_locks(nested.tree.levels(), now=time.time() + 37 * 3600)
+    assert not old.exists()
+    assert kept.exists()
+    assert other.exists()
+    kept.unlink()
 
 
 def test_names_that_look_alike_have_locks_of_their_own(nested: Account) -> None:
