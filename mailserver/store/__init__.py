@@ -11,7 +11,10 @@ On disk
 -------
 ``<mailbox_path>/<user>/`` is a Maildir: the INBOX. A folder ``A/B`` is the Maildir ``.A.B`` beside ``cur``, ``new`` and
 ``tmp`` (Maildir++); with the layout ``fs`` it is the directory ``A/B``. A plain file in such a place is an mbox, and
-INBOX may be one (``.INBOX``). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in
+INBOX may be one (``.INBOX``). With that layout and mboxes from the beginning the directory is shared with Dovecot,
+c-client and mutt: every file is a mailbox, directories hold them and are none, INBOX is ``inbox`` or in a spool,
+subscriptions are in ``.subscriptions``, the last UIDVALIDITY in ``.imap``, and all that is ours in ``.mailserver.lock``
+(`layout`). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in
 the account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
 Our own are the lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree) and
 ``mailserver-pop3.lock`` (a POP3 session, and when the last one began), ``mailserver-special-use``, and the index
@@ -65,6 +68,8 @@ UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and the
 (`lane`), left whenever something else is waited for. Reading needs no lock: a file that is renamed or unlinked while it
 is open still reads. DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is
 told by ``gone``, in another process by the inode of ``cur``: a folder made anew under the name is another mailbox.
+Among nested directories RENAME is one ``rename`` of the directory with whatever is in it, under the locks of all
+mailboxes below.
 
 A message's way in
 ------------------

@@ -23,6 +23,8 @@ UIDVALIDITY, next UID           ``X-IMAPbase`` of the first message, or ``X-IMAP
 UID                             ``X-UID``; believed when it ascends and was given, or is the very next
 system flags, recent            ``Status`` and ``X-Status``
 keywords                        ``X-Keywords`` of the message, all known ones in ``X-IMAPbase``
+POP3's unique-id, if            ``X-UIDL`` directly behind ``X-UID`` (`pop`)
+another server gave one
 ==============================  ===========================================================================
 
 These fields, and Content-Length, are no part of the message: clients do not see them, and a message that comes with
