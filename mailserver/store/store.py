@@ -104,7 +104,7 @@ class Store:
         """Where the user's index lies."""
         if self._index_path:
             return f"{self._index_path}/{user}/{INDEX_NAME}"
-        return f"{self.directory(user)}/{INDEX_NAME}"
+        return f"{self.tree_of(user).home}/{INDEX_NAME}"
 
     def tree_of(self, user: str) -> Tree:
         """The user's mailboxes, without opening the account, which may change something."""
@@ -114,7 +114,6 @@ class Store:
     def _open(self, user: str) -> Account:
         return Account(
             user,
-            self.directory(user),
             self.index_of(user),
             self._shared,
             tree=self.tree_of(user),

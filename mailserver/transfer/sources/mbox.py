@@ -107,7 +107,15 @@ def items(path: str, folder: Folder) -> tuple[Folder, Sequence[Item]]:
         os.close(fd)
     numbered = box.base is not None and not box.unwritten
     found = [
-        Item(key, (entry.uid or 0) if numbered else 0, entry.marks.flags, entry.marks.keywords, entry.date, entry.size)
+        Item(
+            key,
+            (entry.uid or 0) if numbered else 0,
+            entry.marks.flags,
+            entry.marks.keywords,
+            entry.date,
+            entry.size,
+            entry.unique_id,
+        )
         for key, entry in zip(_keys(box), box.entries, strict=True)
     ]
     validity = box.base.uidvalidity if box.base is not None and numbered else 0
