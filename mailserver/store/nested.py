@@ -6,7 +6,9 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 
+from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.layout import DOVECOTS, looks_like_mbox
 
 
@@ -18,6 +20,25 @@ def parts(path: str) -> list[str]:
             for e in entries
             if e.name in ("new", "tmp") or (not e.is_dir() and not (e.is_file() and looks_like_mbox(e.path)))
         ]
+
+
+def make_level(path: str, root: str, *, sync: bool) -> None:
+    """Make a directory for mailboxes below ``root``, with its rights: where they differ, Dovecot renames nothing."""
+    with contextlib.suppress(FileExistsError):  # another process was quicker
+        os.mkdir(path, 0o700)
+        os.chmod(path, stat.S_IMODE(os.stat(root).st_mode))
+    if sync:
+        sync_path(os.path.dirname(path))
+
+
+def make_mbox(path: str, root: str | None) -> None:
+    """Make an empty mbox, with the rights that ``root`` has, as Dovecot; without one, for the owner alone. OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if root is not None:
+            os.fchmod(fd, os.stat(root).st_mode & 0o666 | 0o600)
+    finally:
+        os.close(fd)
 
 
 def put_away(path: str, grave: str) -> None:

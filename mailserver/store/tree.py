@@ -176,7 +176,7 @@ class Tree:
         path = self.path(name)
         if self._mbox or (self._own and name == names.INBOX):
             make_directories(os.path.dirname(path), sync=self._sync)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            nested.make_mbox(path, self.root if self._own and name != names.INBOX else None)
             if self._sync:
                 sync_path(os.path.dirname(path))
         else:
@@ -185,7 +185,7 @@ class Tree:
 
     def make_level(self, name: str) -> None:
         """Make a directory for mailboxes, if it is missing."""
-        make_directories(self.path(name), sync=self._sync)
+        nested.make_level(self.path(name), self.root, sync=self._sync)
         self._seen = None
 
     def places(self, name: str) -> tuple[str, str]:
@@ -333,7 +333,8 @@ class Tree:
 
     def prepare(self) -> None:
         """Make the directory in which our own files lie, and ``tmp`` there."""
-        make_directories(self.home, sync=self._sync)
+        for place in (self.root, self.home):
+            make_directories(place, sync=self._sync)
         os.makedirs(f"{self.home}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
 
     def found(self) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
-from mailserver.store import names
+from mailserver.store import names, subscriptions
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.mbox import scan
 from mailserver.store.formats.mbox.entry import Box, Fingerprint
@@ -54,8 +54,8 @@ class MboxOrigin:
         return len(self.items(folder)[1])
 
     def subscriptions(self) -> Sequence[str]:
-        """None."""
-        return []
+        """Dovecot's file, where it is."""
+        return subscriptions.read(f"{self._path}/.{subscriptions.NAME}", "/") if os.path.isdir(self._path) else []
 
     def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
         """As they stand in the file."""

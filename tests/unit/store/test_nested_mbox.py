@@ -72,6 +72,18 @@ def test_where_everything_lies(nested: Account, root: Path) -> None:
     assert names(nested) == ["INBOX", "Work", "Work/Süd"]
 
 
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o2770])
+def test_rights_are_those_of_the_directory(root: Path, mode: int) -> None:
+    """Dovecot renames nothing whose rights are not those that it would have given."""
+    root.chmod(mode)
+    with open_store(root.parent, "mbox-fs") as store:
+        store.account("alice").create("A/B")
+    assert (root / "A").stat().st_mode & 0o7777 == mode
+    assert (root / "A/B").stat().st_mode & 0o7777 == mode & 0o666
+    assert (root / OWN).stat().st_mode & 0o777 == 0o700
+    assert (root / "inbox").stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_no_mailbox(nested: Account, root: Path) -> None:
     """Other programs' files are shown, for nobody knows what they will be, and stay as they are."""
     nested.create("Work")
