@@ -83,7 +83,7 @@ def run(
         capture_output=True,
         env=variables,
         cwd=home,
-        timeout=60,
+        timeout=180,  # some sync each of hundreds of messages, on a disk that others use too
         check=False,
     )
     assert done.returncode in accept, (arguments, done.returncode, done.stdout[-3000:], done.stderr[-3000:])
