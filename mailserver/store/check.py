@@ -112,7 +112,7 @@ def check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
     """Where the index claims to be up to date, it must say what the files say."""
     db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
     try:
-        if db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+        if not _is_whole(db):
             yield "the index is damaged"
             return
         for key, directory, next_uid, validity in db.execute("SELECT id, directory, uidnext, uidvalidity FROM folder"):
@@ -128,6 +128,13 @@ def check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
             yield from (f"index of {name or names.INBOX}: {problem}" for problem in problems)
     finally:
         db.close()
+
+
+def _is_whole(db: sqlite3.Connection) -> bool:
+    try:
+        return bool(db.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:  # not even a database
+        return False
 
 
 def _compare(db: sqlite3.Connection, key: int, path: str, next_uid: int, validity: int) -> Iterator[str]:

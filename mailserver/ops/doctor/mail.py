@@ -41,7 +41,8 @@ class Place:
 
 def check(account: Place) -> Iterator[Finding]:
     """All of it. OSError where not even the account's directory can be read."""
-    paths = dict(account.tree.paths())
+    # an INBOX that another program emptied and removed is nothing that is missing
+    paths = {directory: path for directory, path in account.tree.paths() if os.path.lexists(path)}
     yield from _permissions(account, paths)
     yield from _left_behind(account, paths)
     yield from _names(account)

@@ -152,3 +152,12 @@ def test_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         ImapConfig().port = 1  # type: ignore[misc]  # that is the test
+
+
+@pytest.mark.parametrize("format", ["maildir", "mbox"])
+@pytest.mark.parametrize("layout", ["maildir++", "fs"])
+def test_every_format_in_every_layout(tmp_path: Path, format: str, layout: str) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(f"[storage]\nformat = '{format}'\nlayout = '{layout}'\n")
+    storage = load(path).storage
+    assert (storage.format, storage.layout) == (format, layout)

@@ -12,6 +12,7 @@ import pytest
 
 from mailserver.__main__ import main
 from mailserver.ops.doctor import machine
+from mailserver.store.layout import OWN
 from mailserver.store.store import Store
 from tests.unit.store.conftest import put
 
@@ -144,3 +145,28 @@ def test_clock_and_kernel(tmp_path: Path, config: Path) -> None:
 
     assert ["max_user_watches is 1" in f.text for f in machine.inotify(load(config), tmp_path)] == [True]
     assert not list(machine.inotify(load(config), tmp_path / "none"))
+
+
+def test_nested_mboxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What belongs to others there is none of its business; an INBOX that is not there is not made as a Maildir."""
+    config, root, spool = tmp_path / "m.toml", tmp_path / "mail" / "alice", tmp_path / "spool"
+    config.write_text(
+        f"[storage]\nmailbox_path = '{tmp_path}/mail'\nmbox_inbox = '{spool}/{{user}}'\n"
+        "format = 'mbox'\nlayout = 'fs'\ndurability = 'relaxed'\n"
+    )
+    with Store(
+        f"{tmp_path}/mail", durability="relaxed", format="mbox", layout="fs", mbox_inbox=f"{spool}/{{user}}"
+    ) as store:
+        account = store.account("alice")
+        account.create("Work/2024")
+        put(account.mailbox("Work/2024"))
+    (root / "notes.txt").write_bytes(b"Hello\n")
+    (root / ".hidden").write_bytes(b"x\n")
+    assert found(config, capsys) == {}
+    (spool / "alice").unlink()
+    (root / "Work/2024").chmod(0o400)
+    assert found(config, capsys, "--fix") == {"permissions": True}
+    assert not (spool / "alice").exists()
+    (root / OWN / "mailserver.sqlite").write_bytes(b"damaged" * 100)
+    assert found(config, capsys, "--fix") == {"index": True}
+    assert (root / "notes.txt").read_bytes() == b"Hello\n"
