@@ -102,9 +102,8 @@ class Account:
             return uidvalidity.fresh(self.tree.control, sync=self._sync)
 
     def _paths(self) -> Iterator[str]:
-        """The places of all mailboxes."""
-        for _, path in self.tree.paths():
-            yield path
+        """The places of all mailboxes; not those of files that are no mail."""
+        yield from self.tree.weighty()
 
     def _files(self, name: str, directory: str, path: str) -> Files:
         if is_mbox(path):
@@ -324,6 +323,8 @@ class Account:
                 self._check_for_mbox(name)
             if places.inbox and format == "mbox" and os.path.lexists(places.mbox):
                 raise StoreError(Kind.CANNOT, "where the mbox would be, there is a file already")
+            if places.inbox and not conversion.near(self.root, os.path.dirname(places.mbox)):
+                raise StoreError(Kind.CANNOT, "where the mbox would be, there is another file system")
             conversion.note(places, name, format)
             try:
                 self._convert(old, self._work(name, places, format), places, format, progress)

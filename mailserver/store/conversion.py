@@ -82,6 +82,13 @@ class Places:
         return is_mbox(self.mbox) is (format == "mbox")
 
 
+def near(one: str, other: str) -> bool:
+    """Whether a file can be renamed from one directory into the other; the second need not be there. OSError."""
+    while not os.path.isdir(other):
+        other = os.path.dirname(other)
+    return os.stat(one).st_dev == os.stat(other).st_dev
+
+
 def lost(mailbox: Mailbox, format: str) -> Lost:
     """What a conversion to ``format`` would lose. StoreError."""
     if format != "mbox":

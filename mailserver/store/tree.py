@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mailserver.store import names, nested, special, subscriptions
@@ -141,6 +141,12 @@ class Tree:
         """Directory and path of every mailbox."""
         inbox = self.path(names.INBOX)
         return [("", inbox), *((d, f"{self.root}/{d}") for d in self._look().walk.directories)]
+
+    def weighty(self) -> Iterator[str]:
+        """The path of every mailbox that is mail, and not another program's file. OSError."""
+        for directory, path in self.paths():
+            if not (directory and self._layout.nested and is_mbox(path) and is_foreign(path)):
+                yield path
 
     def levels(self) -> Sequence[str]:
         """The directories in which mailboxes may be. OSError."""

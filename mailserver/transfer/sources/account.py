@@ -27,8 +27,9 @@ class AccountOrigin:
         self.identity = f"account:{account.user}"
 
     def folders(self) -> Sequence[Folder]:
-        """All that can be opened."""
-        return [Folder(info.name, info.name) for info in self._account.mailboxes() if info.selectable]
+        """All that can be opened; files of other programs among nested mboxes cannot."""
+        names_ = [info.name for info in self._account.mailboxes() if info.selectable]
+        return [Folder(name, name) for name in names_ if not self._account.tree.foreign(name)]
 
     def count(self, folder: Folder) -> int:
         """See `mailserver.transfer.model.Origin`."""

@@ -279,3 +279,13 @@ def test_what_the_other_format_cannot_hold(inbox: Mailbox) -> None:
     inbox.rescan()
     assert conversion.lost(inbox, "mbox") == conversion.Lost(2, True)
     assert conversion.lost(inbox, "maildir") == conversion.Lost(0, False)
+
+
+def test_where_a_file_cannot_be_renamed_to(tmp_path: Path) -> None:
+    assert conversion.near(str(tmp_path), str(tmp_path / "not" / "there"))
+    assert not conversion.near(str(tmp_path), "/proc/none")
+    with Store(str(tmp_path), durability="relaxed", mbox_inbox="/proc/none/{user}") as store:
+        with pytest.raises(StoreError) as refused:
+            store.account("alice").convert("INBOX", "mbox")
+        assert refused.value.kind is Kind.CANNOT
+        assert store.account("alice").inbox.files.format == "maildir"

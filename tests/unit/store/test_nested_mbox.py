@@ -120,6 +120,8 @@ def test_what_is_no_mailbox(nested: Account, root: Path) -> None:
         assert refusal(nested.create, f"{name}/below") is Kind.CANNOT
         assert (root / name).read_bytes() == octets
         assert (root / name).stat().st_mtime_ns == 1_700_000_000_000_000_000
+    assert {str(root / "Work"), str(root / "inbox")} <= set(nested.tree.weighty())
+    assert not set(nested.tree.weighty()) & {str(root / name) for name in NO_MAIL}
     for name in (".hidden", "Work.lock", "x.lock/y", ".imap/x", OWN, "cur/x", "Work/.x"):
         assert refusal(nested.mailbox, name) is Kind.BAD_NAME
 

@@ -136,6 +136,11 @@ def test_nested_mboxes(config: Path, capsys: pytest.CaptureFixture[str]) -> None
     with Store(str(config.parent / "mail"), format=kind, durability="relaxed") as store:
         snapshot, messages = store.account("alice").inbox.maildrop()
         assert ids == unique_ids("dovecot", snapshot.uidvalidity, messages)
+    (out / "notes.txt").write_bytes(b"Hello\n")
+    nested = config.parent / "nested.toml"
+    nested.write_text(f"[storage]\nmailbox_path = '{config.parent}/{{user}}'\nformat = 'mbox'\nlayout = 'fs'\n")
+    assert main(["export", "out", str(config.parent / "again"), "--config", str(nested)]) == 0  # but for notes.txt
+    assert "notes" not in capsys.readouterr().out
     back = ["import", "bob", "--from-mbox", str(out), "--config", str(config)]
     assert main(back) == 0
     with Store(str(config.parent / "mail"), format=kind, durability="relaxed") as store:
