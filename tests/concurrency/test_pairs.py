@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.store.check import check_account
+from mailserver.store.layout import OWN
 from tests.concurrency import disk
 from tests.concurrency.model import Model, Truth, message
 from tests.concurrency.wire import Closed
@@ -56,11 +57,11 @@ EVERYTHING = "STRESS_SECONDS" in os.environ
 WAYS = {1: (False, True), 2: (False, True)} if EVERYTHING else {1: (False,), 2: (True,)}
 
 
-@pytest.fixture(scope="module", params=["one-process", "two-processes", "two-processes-mbox"])
+@pytest.fixture(scope="module", params=["one-process", "two-processes", "two-processes-nested-mboxes"])
 def ports(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[tuple[int, int, Path]]:
     folder = tmp_path_factory.mktemp("pairs")
     with ExitStack() as stack:
-        kind = "mbox" if request.param.endswith("mbox") else "maildir"
+        kind = "mbox-fs" if request.param.endswith("mboxes") else "maildir"
         one = stack.enter_context(Program(folder, mailbox_format=kind))
         (folder / "two").mkdir()
         two = one
@@ -103,7 +104,7 @@ class Pair:
 
     def settle(self, box: str) -> None:
         for name in (box, f"{box}-other", f"{box}-moved"):
-            folder = self.account / f".{name}"
+            folder = self.account / (name if (self.account / OWN).exists() else f".{name}")
             if not self.fresh.command(f"EXAMINE {name}").ok:
                 assert not folder.exists()
                 continue

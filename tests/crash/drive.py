@@ -54,6 +54,7 @@ class Drive:
     def __init__(self, ports: dict[str, int], format: str) -> None:
         self.ports = ports
         self.format = format
+        self.work = "Work/Here" if format == "mbox-fs" else "Work"  # there a mailbox has no children
         self.steps: list[Step] = []
         self.now = Promised()
         self._serial = 0
@@ -100,7 +101,7 @@ class Drive:
     # -- mailboxes
 
     def _mailboxes(self) -> None:
-        for box in ("Work", "Work/Deep", "Old"):
+        for box in (self.work, "Work/Deep", "Old"):
             self._step("CREATE", lambda box=box: self._create(box))  # type: ignore[misc]
         self._step("DELETE", self._delete)
         self._step("SUBSCRIBE", self._subscribe)
@@ -115,12 +116,12 @@ class Drive:
         self.now.no_boxes.add(("alice", "Old"))
 
     def _subscribe(self) -> None:
-        self.model.require("SUBSCRIBE Work")
-        self.now.subscribed.add("Work")
+        self.model.require(f"SUBSCRIBE {self.work}")
+        self.now.subscribed.add(self.work)
 
     def _renames(self) -> None:
         self._step("RENAME", lambda: self._rename("Work", "Place"))
-        self._step("APPEND", lambda: self._append("Place", ""))
+        self._step("APPEND", lambda: self._append(self.work.replace("Work", "Place"), ""))
         self._step("RENAME", lambda: self._rename("Place/Deep", "Flat"))
 
     def _rename(self, old: str, new: str) -> None:
@@ -144,20 +145,25 @@ class Drive:
 
     def _messages(self) -> None:
         for box, flags, size in (
-            *(("INBOX", "", 0), ("INBOX", "(\\Seen Red)", 300), ("Work", "(\\Flagged)", 9000), ("INBOX", "", 70_000)),
+            *(
+                ("INBOX", "", 0),
+                ("INBOX", "(\\Seen Red)", 300),
+                (self.work, "(\\Flagged)", 9000),
+                ("INBOX", "", 70_000),
+            ),
             *(("Work/Deep", "(Red Blue)", 0), ("INBOX", "(\\Answered)", 0)),
         ):
             self._step("APPEND", lambda args=(box, flags, size): self._append(*args))  # type: ignore[misc]
         self._step("SELECT", lambda: self._select("INBOX"))
         self._step("APPEND", lambda: self._append("INBOX", ""))
-        self._step("COPY", lambda: self._copy(1, "Work"))
+        self._step("COPY", lambda: self._copy(1, self.work))
         self._step("COPY", lambda: self._copy(2, "Work/Deep"))
         self._step("STORE", lambda: self._store(1, "\\Flagged"))
-        self._step("MOVE", lambda: self._move(2, "Work"))
+        self._step("MOVE", lambda: self._move(2, self.work))
         self._step("REPLACE", lambda: self._replace(1, "INBOX"))
         self._step("EXPUNGE", lambda: self._expunge(3))
         self._step("APPEND", lambda: self._append("INBOX", "(\\Draft)"))
-        self._step("REPLACE", lambda: self._replace(4, "Work"))
+        self._step("REPLACE", lambda: self._replace(4, self.work))
         self._step("MOVE", lambda: self._move(5, "Work/Deep"))
 
     def _append(self, box: str, flags: str, size: int = 0, user: str = "alice") -> None:
