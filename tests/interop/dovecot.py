@@ -10,6 +10,7 @@ root; without it the test fails.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -147,10 +148,10 @@ class Dovecot:
 
     def own(self, path: Path) -> None:
         """Give a tree of files to the user that Dovecot reads mail as."""
+        user = pwd.getpwnam("mail")
         for where, _, files in os.walk(path):
-            shutil.chown(where, "mail", "mail")
-            for name in files:
-                shutil.chown(os.path.join(where, name), "mail", "mail")
+            for name in (".", *files):
+                os.lchown(os.path.join(where, name), user.pw_uid, user.pw_gid)
 
     def stop(self) -> None:
         """Stop it and wait until it has gone; idempotent."""

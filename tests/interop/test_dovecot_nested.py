@@ -25,6 +25,7 @@ _SETTINGS = "mail_location = mbox:~/mail:INBOX=~/spool/%u\nmbox_write_locks = do
 # STATUS, after any other program took a message out: it looks where its last one was, then reads the whole file
 _SAID_OF_ALL = "Next message unexpectedly corrupted in mbox file"
 _LETTER = b"From: a@b\nSubject: letter %d\nMessage-ID: <%d@example.com>\n\ntext %d\n"
+_SPECIAL = {b"\\Archive", b"\\Drafts", b"\\Junk", b"\\Sent", b"\\Trash"}
 Act = Callable[[Wire], None]
 Seen = tuple[dict[str, object], tuple[object, ...]]  # by IMAP, by POP3
 
@@ -168,6 +169,51 @@ def test_in_turns(both: Both, first: str) -> None:
     assert isinstance(listed, list)
     assert "Job/2024/q2" in listed
     assert not [name for name in listed if "mailserver" in name or name.startswith(".")]
+
+
+def test_what_lies_in_the_directory_beside_mail(both: Both) -> None:
+    """Both list the same, with the same attributes, and open the same; dot files are the one difference."""
+    for name in ("Work/2024", "Empty/deeper", "link-to"):
+        (both.mail / name).mkdir(parents=True)
+    mail = b"From a@b Mon Jan  1 10:00:00 2024\nSubject: x\n\nx\n\n"
+    for name, octets in {
+        "Work/2024/q1": mail,
+        "notes.txt": b"Hello\n",
+        "letter": b"From here on\n",
+        "late": b"\n" + mail,
+        "Work/empty": b"",
+        "new": mail,
+        "tmp": mail,
+        "a b": mail,
+        ".procmailrc": b"x\n",
+        "Work.lock": b"1:elsewhere.example",
+        "t.mbox": mail,
+    }.items():
+        (both.mail / name).write_bytes(octets)
+    (both.mail / "Linked").symlink_to("Work")
+    (both.mail / "one").symlink_to("t.mbox")
+    (both.mail / "broken").symlink_to("nowhere")
+    listed, opened = [], []
+    for server in (both.dovecot, both.ours):
+        with server() as ports, Wire(ports["imap"], "user1", PASSWORD) as wire:
+            lines = wire('LIST "" "*"')
+            found = {
+                name: set(line.split(b"(")[1].split(b")")[0].split()) - {b"\\UnMarked", b"\\Marked"}
+                for line in lines
+                if not (name := names([line])[0]).startswith(".") and name != "INBOX"
+            }
+            listed.append({name: words - _SPECIAL for name, words in found.items()})
+            answers = {}
+            for name in sorted(found):
+                wire(f'STATUS "{name}" (MESSAGES)', fails=True)
+                answers[name] = wire.completion.split()[0]
+                if name in ("notes.txt", "letter", "late"):
+                    assert wire.completion.startswith(b"NO [CANNOT]"), (server, name)
+            opened.append(answers)
+    made = {"Archive", "Drafts", "Junk", "Sent", "Trash"}
+    assert listed[0] == {name: words for name, words in listed[1].items() if name not in made}
+    assert opened[0] == {name: said for name, said in opened[1].items() if name not in made}
+    assert len(listed[0]) == 19, sorted(listed[0])
 
 
 def test_procmail_and_mutt(both: Both, tmp_path: Path) -> None:
