@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mailserver.store.store import Store
 from tests.concurrency.mbox import deliver
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
@@ -52,6 +53,11 @@ class Both:
     def dovecot(self) -> Iterator[dict[str, int]]:
         self._dovecot.own(self.home)
         yield {"imap": self._dovecot.imap_port, "pop3": self._dovecot.pop3_port}
+
+    def store(self) -> Store:
+        inbox = str(self.home.parent / "{user}/spool/{user}")
+        place = str(self.home.parent / "{user}/mail")
+        return Store(place, durability="relaxed", format="mbox", layout="fs", mbox_inbox=inbox)
 
     @contextmanager
     def ours(self) -> Iterator[dict[str, int]]:
@@ -169,6 +175,46 @@ def test_in_turns(both: Both, first: str) -> None:
     assert isinstance(listed, list)
     assert "Job/2024/q2" in listed
     assert not [name for name in listed if "mailserver" in name or name.startswith(".")]
+
+
+def test_unique_ids_of_another_server(tmp_path: Path) -> None:
+    """They are X-UIDL in the file: Dovecot finds them, and keeps them where we look when it rewrites the header."""
+    with Dovecot(extra=_SETTINGS + "pop3_reuse_xuidl = yes\n") as dovecot:
+        both = Both(dovecot, tmp_path)
+        with both.ours() as ports, Wire(ports["imap"], "user1", PASSWORD) as wire:
+            for number in range(4):
+                wire.append("INBOX", b"Subject: %d\r\n\r\nx\r\n" % number)
+        with both.store() as store:
+            account = store.account("user1")
+            uids = [m.uid for m in account.inbox.rescan().messages]
+            account.convert("INBOX", "maildir")
+            books = both.mail / "dovecot-uidlist"
+            first, *lines = books.read_text().splitlines()
+            lines[:3] = [line.replace(" :", f" Ptheirs-{uid}= :") for line, uid in zip(lines, uids[:3], strict=False)]
+            books.write_text("\n".join([first, *lines, ""]))
+            account.convert("INBOX", "mbox")
+        with both.ours() as ports:
+            before = both.look(ports)
+            ids = before[1][1]
+        assert [line.split()[1] for line in ids[:3]] == [b"theirs-%d=" % uid for uid in uids[:3]]
+        with both.dovecot() as ports:
+            assert drop(ports["pop3"])[1] == ids
+            with Wire(ports["imap"], "user1", PASSWORD) as wire:
+                wire("SELECT INBOX")
+                wire("STORE 2:4 +FLAGS (\\Flagged $Forwarded " + "x" * 45 + ")")
+                wire("STORE 1 +FLAGS (\\Deleted)")
+                wire("EXPUNGE")
+        with both.ours() as ports:
+            after = drop(ports["pop3"])
+            assert [line.split()[1] for line in after[1]] == [line.split()[1] for line in ids[1:]]
+            assert after[4] == before[1][4][1:]  # the octets
+            with Wire(ports["imap"], "user1", PASSWORD) as wire:
+                wire("SELECT INBOX")
+                wire("STORE 1:3 -FLAGS ($Forwarded)")
+                assert not any(b"X-UIDL" in line for line in wire("FETCH 1:* BODY[HEADER]"))
+        with both.dovecot() as ports:
+            found = drop(ports["pop3"])[1]
+            assert [line.split()[1] for line in found] == [line.split()[1] for line in ids[1:]]
 
 
 def test_what_lies_in_the_directory_beside_mail(both: Both) -> None:
