@@ -78,6 +78,11 @@ class Mailbox(Reader):
         self.index_soon()
         return snapshot, [m.uid for m in added]
 
+    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
+        """Finish an append that died between giving names and giving UIDs: file's base -> UID and further fields."""
+        with self._locked():
+            self.files.enlist(promised)
+
     def renumber(self, uidvalidity: int | None, uidnext: int = 1) -> Snapshot:
         """Have this UIDVALIDITY (None: a new one), and give no UID below ``uidnext`` any more; messages keep theirs.
 

@@ -35,6 +35,7 @@ def export(
     unique_ids: UniqueIds,
     jobs: int,
     show: Callable[[Progress], None],
+    mirror: bool = False,
 ) -> tuple[list[Result], couriers.Lost]:
     """``form`` is one of `FORMATS`. What became of each folder, and what Courier's books cannot hold.
 
@@ -57,7 +58,7 @@ def export(
         origin = AccountOrigin(account, unique_ids)
         record = Record(root, origin.identity, writing=True)
         try:
-            results = Import(target, origin, record, mapping, jobs, show).run()
+            results = Import(target, origin, record, mapping, jobs, show, mirror=mirror).run()
         finally:
             record.close()
     lost = couriers.write(root) if form == "courier" else couriers.Lost()

@@ -12,6 +12,7 @@ from mailserver.store.formats.maildir import courier, filename, uidlist
 from mailserver.store.formats.maildir.uidlist import Entry, Signature, UidList
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, UidValidity
+from mailserver.store.source import uids_for
 
 _log = logging.get("store")
 
@@ -140,6 +141,23 @@ class Listing:
     def enter(self, entries: Sequence[tuple[str, Entry]]) -> None:
         """Write lines with ascending UIDs, none below the next one; the caller syncs."""
         uidlist.append(self._path, self.known, entries)
+
+    def enlist(self, promised: Sequence[tuple[str, Entry]]) -> None:
+        """Write those of these lines (UID 0: the next one) that are missing and whose UIDs nobody has; ``follow`` will
+        find them. Nothing where there is no list yet; the caller syncs."""
+        whole = uidlist.read(self._path)
+        if whole is None:
+            return
+        missing = [(base, entry) for base, entry in promised if base not in whole.entries]
+        try:
+            uids = uids_for([entry.uid for _, entry in missing], whole.next_uid)
+        except StoreError:  # somebody else got one of them meanwhile: they will be given others
+            return
+        uidlist.append(
+            self._path,
+            whole,
+            [(base, Entry(uid, entry.fields)) for uid, (base, entry) in zip(uids, missing, strict=True)],
+        )
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write a list with these numbers, in which the messages keep their UIDs; ``follow`` will find it."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
@@ -179,6 +179,9 @@ class MboxFiles:
                         os.unlink(source.path)
         added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
         return [_message(entry, modseq, now) for entry in added]
+
+    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
+        """Nothing: a message has its UID when it is in the file."""
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write another base."""
