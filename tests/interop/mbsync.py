@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.interop.serving import run
@@ -55,6 +56,10 @@ class Mbsync:
         (self._home / "rc").write_text(settings(self._home, port, "user1", "pass", certificate, program))
         run(["mbsync", "-q", "-c", self._home / "rc", "-a"], self._home)
         return self._state() != before
+
+    def forget(self, folder: str) -> None:
+        """Give up the copy of a folder that is not there any more."""
+        shutil.rmtree(self._home / "mail" / folder)
 
     def messages(self, folder: str = "INBOX") -> list[Path]:
         """The files of a folder, oldest UID first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -69,7 +70,11 @@ class Listing:
 
     def _read(self) -> UidList | None:
         try:
-            return uidlist.read(self._path)
+            found = uidlist.read(self._path)
+            if found is not None and found.old:
+                with contextlib.suppress(OSError):  # a full disk: it can be read as it is
+                    uidlist.write(self._path, found, dict(found.entries), sync=self._sync)
+            return found
         except StoreError as error:
             aside = f"{self._path}.corrupt-{time.time_ns()}"
             os.rename(self._path, aside)
