@@ -171,13 +171,13 @@ class Account:
             self._advance(gone.files.path)  # so that nobody who wakes takes its snapshot for good
             gone.let_go()
 
-    def create(self, name: str, use: str = "") -> None:
-        """Make a mailbox and those of its parents that are missing. StoreError EXISTS, BAD_NAME."""
+    def create(self, name: str, use: str = "", *, alone: bool = False) -> None:
+        """Make a mailbox and, unless ``alone``, those of its parents that are missing. StoreError EXISTS, BAD_NAME."""
         name = self.tree.check(name)
         with os_errors(), self._lock.hold():
             if self.tree.exists(name):
                 raise StoreError(Kind.EXISTS, "the mailbox exists already")
-            self._make_levels([*names.parents(name), name])
+            self._make_levels([name] if alone else [*names.parents(name), name])
             if use:
                 self.tree.mark_use(name, use)
 

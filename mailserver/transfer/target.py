@@ -38,7 +38,7 @@ class Target:
         """Makes the mailbox if it is missing. StoreError."""
         self.name = name
         if not account.exists(name):
-            account.create(name)
+            account.create(name, alone=True)  # a parent that holds no messages there shall be none here
         self.mailbox: Mailbox = account.mailbox(name)
         self.numbers = False
         self._imported = imported

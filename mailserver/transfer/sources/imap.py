@@ -42,8 +42,15 @@ class _Client:
             self._imap = _connected(server)
             answer = self._imap.capability()[1]  # after the login it may offer more
             self._capabilities = b" ".join(word for word in answer if isinstance(word, bytes)).upper().split()
+            self._count_states()
         except (imaplib.IMAP4.error, OSError) as error:
             raise SourceError(f"{server}: {_text(error)}") from error
+
+    def _count_states(self) -> None:
+        """Say that we use them, for Dovecot counts them from then on only. RFC 7162 section 3.1."""
+        if {b"CONDSTORE", b"ENABLE"} <= set(self._capabilities):
+            self._imap.capabilities = tuple(word.decode("ascii", "replace") for word in self._capabilities)
+            self._imap.enable("CONDSTORE")
 
     def ask(self, command: str, *words: str | bytes | bool) -> Answer:
         """A command by the name that imaplib has for it; its untagged answers."""

@@ -116,7 +116,8 @@ class _Words:
     """The keywords of messages: by letters, or as Courier keeps them."""
 
     def __init__(self, path: str) -> None:
-        self._table = keywords.read(f"{path}/{keywords.NAME}")
+        by_courier = _is_couriers(path)
+        self._table = () if by_courier else keywords.read(f"{path}/{keywords.NAME}")
         self._couriers = {} if self._table else courier.read_keywords(path)
 
     def of(self, base: str, letters: str) -> frozenset[str]:
@@ -132,9 +133,18 @@ def _level(stored: str) -> str:
         return os.fsencode(stored).decode("utf-8", "replace")
 
 
+def _is_couriers(path: str) -> bool:
+    """Whether Courier served the folder last: after an export, say. It writes its list at every change of a UID."""
+    theirs, ours = (uidlist.sign(f"{path}/{name}") for name in (courier.UIDDB, uidlist.NAME))
+    return theirs is not None and (ours is None or theirs[2] > ours[2])
+
+
 def _listed(path: str) -> UidList:
+    ours = f"{path}/{uidlist.NAME}"
     try:
-        return uidlist.read(f"{path}/{uidlist.NAME}") or courier.read_uids(path) or UidList(0)
+        if _is_couriers(path):
+            return courier.read_uids(path) or uidlist.read(ours) or UidList(0)
+        return uidlist.read(ours) or courier.read_uids(path) or UidList(0)
     except StoreError:  # it cannot be understood: then the messages have no UIDs
         return UidList(0)
 
