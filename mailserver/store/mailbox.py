@@ -81,7 +81,8 @@ class Mailbox(Reader):
     def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
         """Finish an append that died between giving names and giving UIDs: file's base -> UID and further fields."""
         with self._locked():
-            self.files.enlist(promised)
+            stored = self._context.index.load(self.keeper.directory)
+            self.files.enlist(promised, stored.row.uidnext if stored is not None else 1)
 
     def renumber(self, uidvalidity: int | None, uidnext: int = 1) -> Snapshot:
         """Have this UIDVALIDITY (None: a new one), and give no UID below ``uidnext`` any more; messages keep theirs.

@@ -7,12 +7,13 @@ what is new, and takes nothing away. ``mailserver-imported`` in the directory sa
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 
 from mailserver.store.account import Account
-from mailserver.store.layout import INBOX_FILE
+from mailserver.store.layout import INBOX_FILE, LAYOUTS
 from mailserver.store.store import Store
 from mailserver.transfer import couriers
 from mailserver.transfer.engine import Import, Progress, Result
@@ -22,6 +23,7 @@ from mailserver.transfer.record import NAME, Record
 from mailserver.transfer.sources.account import AccountOrigin, UniqueIds
 
 FORMATS = ("maildir", "mbox", "courier")
+_SCRATCH = "mailserver-export"
 _PARTS = ("tmp", "new", "cur")
 
 
@@ -46,7 +48,7 @@ def export(
     if form == "courier":
         couriers.to_ours(root)
     with (
-        tempfile.TemporaryDirectory(prefix="mailserver-export") as index,
+        _scratch(f"{root}/{'.' if LAYOUTS[layout].nested else ''}{_SCRATCH}") as index,
         Store(
             os.path.dirname(root) + "/{user}",
             index_path=index,
@@ -65,10 +67,24 @@ def export(
     return results, lost
 
 
+@contextlib.contextmanager
+def _scratch(path: str) -> Iterator[str]:
+    """Where the index lies as long as it is needed: there, for so whoever dies leaves nothing that the next one does
+    not find."""
+    shutil.rmtree(path, ignore_errors=True)
+    os.mkdir(path, 0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _prepare(root: str, format: str) -> None:
     """Make the INBOX, so that it is no new account, which gets the usual folders."""
     if os.path.isdir(root) and os.listdir(root) and not os.path.exists(f"{root}/{NAME}"):
         raise SourceError(f"{root}: it is not empty, and no export was there before")
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    os.close(os.open(f"{root}/{NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # first: it says what this is
     os.makedirs(f"{root}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
     if format == "mbox":
         if os.path.isdir(f"{root}/cur"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from mailserver.store.source import Source
 from mailserver.transfer.merge import Change, change, is_untouched
 from mailserver.transfer.model import Folder, Item
 from mailserver.transfer.record import Imported, Noted, Record
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class Target:
         self._imported = imported
         self._record = record
         self._folder = folder
-        self._candidates: dict[tuple[int, int], list[Message]] = {}
+        self._candidates: dict[int, list[Message]] = {}  # by size
 
     def begin(self, items: Sequence[Item], *, alone: bool) -> None:
         """Take over the folder's numbers if that can be; ``alone``: no other folder comes into this mailbox."""
@@ -67,7 +70,7 @@ class Target:
         noted = self._imported.uids(int(snapshot.uidvalidity))
         unknown = [m for m in snapshot.messages if m.uid not in noted]
         for m, size in zip(unknown, self.mailbox.sizes(unknown), strict=True):
-            self._candidates.setdefault((size, m.internaldate), []).append(m)
+            self._candidates.setdefault(size, []).append(m)
 
     # -- messages that are here
 
@@ -114,22 +117,35 @@ class Target:
 
     def twin(self, arrived: Arrived) -> int:
         """The UID of the message here that is this one, 0 when there is none. Each is found once."""
-        alike = self._candidates.get((self._size_here(arrived), arrived.date))
-        if not alike:
-            return 0
-        wanted = _message_id(arrived.head)
-        for m, header in zip(alike, self.mailbox.headers(alike), strict=True):
-            if header is not None and _message_id(header) == wanted:
+        alike = self._candidates.get(self._size_here(arrived), [])
+        dated = [m for m in alike if arrived.item.date is None or m.internaldate == arrived.date]
+        for m in dated:
+            if self._is_the_same(m, arrived):
                 alike.remove(m)
                 return int(m.uid)
         return 0
+
+    def _is_the_same(self, m: Message, arrived: Arrived) -> bool:
+        if arrived.item.date is None:  # of two that have none, or that was made up, only the octets can tell
+            return self.mailbox.read_many([m]) == [self._octets(arrived)]
+        (header,) = self.mailbox.headers([m])
+        return header is not None and _message_id(header) == _message_id(arrived.head)
+
+    def _octets(self, arrived: Arrived) -> bytes:
+        """As they will be here."""
+        with open(arrived.incoming.path, "rb") as f:
+            data = f.read()
+        if self.mailbox.files.format != "mbox":
+            return data
+        header, body = headers.split(data)
+        return visible(header) + data[body:]
 
     def _size_here(self, arrived: Arrived) -> int:
         """An mbox leaves out the fields in which it keeps its books."""
         size = arrived.incoming.size
         if self.mailbox.files.format != "mbox":
             return size
-        header = headers.split(arrived.head.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))[0]
+        header = headers.split(_BARE_LF.sub(b"\r\n", arrived.head))[0]
         return size - len(header) + len(visible(header))
 
     def append(self, arrived: Sequence[Arrived]) -> list[int]:
@@ -143,9 +159,9 @@ class Target:
             )
             for a in arrived
         ]
-        if self.mailbox.files.format == "maildir":
-            sources = [Source.of(each) for each in appends]
-            self._record.begin(self._folder, {s.base: (s.uid, s.fields) for s in sources})
+        self._drop_torn(arrived)
+        sources = [Source.of(each) for each in appends]
+        self._record.begin(self._folder, {s.base: (s.uid, s.fields) for s in sources})
         try:
             return [int(uid) for uid in self.mailbox.append(appends)[1]]
         except StoreError as error:
@@ -153,6 +169,26 @@ class Target:
                 raise
         self.give_up_numbers()
         return [int(uid) for uid in self.mailbox.append([replace(a, uid=0) for a in appends])[1]]
+
+    def _drop_torn(self, arrived: Sequence[Arrived]) -> None:
+        """Whoever dies while he writes to an mbox leaves the beginning of a message at its end; here the whole one is.
+
+        Only what came after everything that was noted, has the date of one of these, and is how that one begins.
+        """
+        if self.mailbox.files.format != "mbox":
+            return
+        snapshot = self.mailbox.snapshot()
+        last = max(self._imported.uids(int(snapshot.uidvalidity)), default=0)
+        for m in [m for m in snapshot.messages if m.uid > last]:
+            alike = [each for each in arrived if each.date == m.internaldate]
+            (octets,) = self.mailbox.read_many([m]) if alike else [None]
+            if octets is not None and any(self._begins(octets, each) for each in alike):
+                self.mailbox.expunge([int(m.uid)])
+
+    def _begins(self, octets: bytes, arrived: Arrived) -> bool:
+        whole = self._octets(arrived)
+        start = octets.removesuffix(b"\n").removesuffix(b"\r")
+        return len(octets) < len(whole) and whole.startswith(start)
 
     def give_up_numbers(self) -> None:
         """The mailbox gets a UIDVALIDITY of its own, for a UID means another message here than there. StoreError."""

@@ -149,9 +149,9 @@ class Files(Protocol):
         StoreError CANNOT when a source asks for a UID below UIDNEXT.
         """
 
-    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
-        """Files of these bases were being placed when their program died: give them the UIDs (0: the next one) and
-        further fields that they were to have, if nobody gave them others."""
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
+        """Files of these bases were being placed when their program died: see to it that they have, or can have, the
+        UIDs (0: the next one) and further fields that they were to get. ``uidnext`` is what clients may know."""
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Have this UIDVALIDITY, and give no UID below ``uidnext`` any more; those of the messages stay."""

@@ -220,3 +220,21 @@ def test_a_list_of_version_1_that_another_program_writes(tmp_path: Path) -> None
     assert again is not None
     assert {base: entry.uid for base, entry in again.entries.items()} == {"a": 1, "b": 2, "c": 3, "d": 4}
     assert (again.uidvalidity, again.next_uid, again.old, again.guid) == (7, 5, False, followed.guid)
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_message_without_a_line_end_can_be_read_when_another_follows(tmp_path: Path, cut: int) -> None:
+    """The index knows it as the end of the file; then it got its line end."""
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        put(inbox, b"Subject: 1\r\n\r\ntext\r\n")
+    path = tmp_path / "alice/.INBOX"
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        inbox.rescan()
+        put(inbox, b"Subject: 2\r\n\r\n")
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        texts = [inbox.read(m) for m in inbox.rescan().messages]
+        assert texts == [b"Subject: 1\r\n\r\ntext", b"Subject: 2\r\n\r\n"]

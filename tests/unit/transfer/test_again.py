@@ -235,3 +235,60 @@ def test_a_message_that_is_moved_there(server: App, tmp_path: Path, capsys: pyte
         account = store.account("bob")
         texts = [[account.mailbox(n).read(m) for m in account.mailbox(n).rescan().messages] for n in ("INBOX", "Work")]
     assert texts == [[text(2)], [text(1)]]
+
+
+def _cut(root: Path, *, octets: int) -> None:
+    """As whoever dies while he writes to an mbox leaves it: so many octets short, and nothing noted of the messages."""
+    lines = (root / NAME).read_bytes().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if b'"begun"' in line)
+    (root / NAME).write_bytes(b"".join(lines[: last + 1]))
+    for path in root.glob("mailserver.sqlite*"):
+        path.unlink()
+    data = (root / ".INBOX").read_bytes()
+    (root / ".INBOX").write_bytes(data[: len(data) - octets])
+
+
+@pytest.mark.parametrize("octets", [1, 2, 3, 9, 60])
+def test_half_a_message_in_an_mbox(server: App, tmp_path: Path, octets: int) -> None:
+    inbox = server.services.store.account("alice").inbox
+    for number in range(1, 4):
+        put(inbox, text(number) + b"x" * 50 + b"\r\n", date=1_300_000_000 + number)
+    url = f"imap://alice:secret@127.0.0.1:{server.ports['imap']}"
+    words = ["import", "bob", "--config", config(tmp_path, "mbox", tmp_path / "here"), "--from-imap", url]
+    assert main(words) == 0
+    expected = [inbox.read(m) for m in inbox.rescan().messages]
+    _cut(tmp_path / "here" / "bob", octets=octets)
+    assert main(words) == 0
+    with Store(str(tmp_path / "here"), format="mbox") as store:
+        mine = store.account("bob").inbox
+        assert [mine.read(m) for m in mine.rescan().messages] == expected
+    assert check_account(str(tmp_path / "here" / "bob")) == []
+
+
+def test_mail_that_others_left_in_an_mbox_stays(server: App, tmp_path: Path) -> None:
+    """It begins like a message that comes, but it is another one."""
+    inbox = server.services.store.account("alice").inbox
+    put(inbox, text(1) + b"long\r\n", date=1_300_000_001)
+    with Store(str(tmp_path / "here"), format="mbox") as store:
+        put(store.account("bob").inbox, text(1), date=1_300_000_000)
+        put(store.account("bob").inbox, text(2), date=1_300_000_001)
+    url = f"imap://alice:secret@127.0.0.1:{server.ports['imap']}"
+    words = ["import", "bob", "--config", config(tmp_path, "mbox", tmp_path / "here"), "--from-imap", url]
+    assert main(words) == 0
+    with Store(str(tmp_path / "here"), format="mbox") as store:
+        assert len(store.account("bob").inbox.rescan().messages) == 3
+
+
+def test_messages_without_a_date_are_known_again(server: App, tmp_path: Path, form: str) -> None:
+    """POP3 has none either: their octets tell, whatever the clock says when they come."""
+    inbox = server.services.store.account("alice").inbox
+    for number in (1, 2):
+        put(inbox, b"Subject: %d\r\n\r\n" % number, date=number)
+    url = f"pop3://alice:secret@127.0.0.1:{server.ports['pop3']}"
+    words = ["import", "bob", "--config", config(tmp_path, form, tmp_path / "here"), "--from-pop3", url]
+    for _ in range(2):
+        assert main(words) == 0
+        (tmp_path / "here" / "bob" / NAME).write_bytes(b"")
+        with Store(str(tmp_path / "here"), format=form) as store:
+            mine = store.account("bob").inbox
+            assert [mine.read(m) for m in mine.rescan().messages] == [b"Subject: 1\r\n\r\n", b"Subject: 2\r\n\r\n"]

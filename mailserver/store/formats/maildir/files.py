@@ -200,7 +200,7 @@ class MaildirFiles:
                 else:
                     os.rename(f"{self.path}/{m.file}", source.path)
 
-    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
         """Write the lines that the files of these bases should have got, unless they got others since."""
         present = {filename.base_of(file) for file in self.folder.list()}
         lines = [(base, Entry(*line)) for base, line in promised.items() if base in present]

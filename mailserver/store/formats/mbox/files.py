@@ -180,8 +180,13 @@ class MboxFiles:
         added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
         return [_message(entry, modseq, now) for entry in added]
 
-    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
-        """Nothing: a message has its UID when it is in the file."""
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
+        """A message has its UID when it is in the file; but the file promises the UIDs before."""
+        uids = [uid for uid, _ in promised.values() if uid]
+        if uids and uidnext <= min(uids):
+            box = self._load()
+            with LANE.aside():
+                self._box = self._folder.give_back(box, uids)
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write another base."""
