@@ -9,6 +9,7 @@ from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.indexer import Indexer
+from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Quota
 from mailserver.store.texts import TextCache
 from mailserver.store.watch import Watcher
@@ -22,6 +23,8 @@ class Shared:
     watcher: Watcher
     indexer: Indexer
     texts: TextCache
+    values: Values
+    open: Open
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from mailserver.store.context import Shared
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.indexer import Indexer
+from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Limits
 from mailserver.store.texts import TextCache
 from mailserver.store.tree import Tree
@@ -52,7 +53,9 @@ class Store:
         self._mbox = format == "mbox"
         self._mbox_inbox = mbox_inbox
         self._limits = limits or (lambda user: Limits())
-        self._shared = Shared(Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache())
+        self._shared = Shared(
+            Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache(), Values(), Open()
+        )
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -92,15 +95,16 @@ class Store:
             self._making.pop(user, None)
             self._accounts[user] = self._recent[user] = found
             self._recent.move_to_end(user)
-            if len(self._recent) > _KEPT_OPEN:
-                self._recent.popitem(last=False)
+            oldest = self._recent.popitem(last=False)[1] if len(self._recent) > _KEPT_OPEN else None
+        if oldest is not None:
+            oldest.rest()
         return found
 
     def index_of(self, user: str) -> str:
         """Where the user's index lies."""
         if self._index_path:
             return f"{self._index_path}/{user}/{INDEX_NAME}"
-        return f"{self.directory(user)}/{INDEX_NAME}"
+        return f"{self.tree_of(user).home}/{INDEX_NAME}"
 
     def tree_of(self, user: str) -> Tree:
         """The user's mailboxes, without opening the account, which may change something."""
@@ -110,7 +114,6 @@ class Store:
     def _open(self, user: str) -> Account:
         return Account(
             user,
-            self.directory(user),
             self.index_of(user),
             self._shared,
             tree=self.tree_of(user),

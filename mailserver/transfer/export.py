@@ -12,8 +12,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
+from mailserver.store import names
 from mailserver.store.account import Account
-from mailserver.store.layout import INBOX_FILE, LAYOUTS
+from mailserver.store.layout import INBOX_FILE, LAYOUTS, OWN
 from mailserver.store.store import Store
 from mailserver.transfer import couriers
 from mailserver.transfer.engine import Import, Progress, Result
@@ -24,7 +25,6 @@ from mailserver.transfer.sources.account import AccountOrigin, UniqueIds
 
 FORMATS = ("maildir", "mbox", "courier")
 _SCRATCH = "mailserver-export"
-_PARTS = ("tmp", "new", "cur")
 
 
 def export(
@@ -44,7 +44,9 @@ def export(
     StoreError; SourceError when something else is in the directory; OSError.
     """
     root = os.path.abspath(directory)
-    _prepare(root, "mbox" if form == "mbox" else "maildir")
+    nested = form == "mbox" and layout == "fs"
+    _check(root, "mbox" if form == "mbox" else "maildir", nested=nested)
+    _claim(home_of(root, form, layout))
     if form == "courier":
         couriers.to_ours(root)
     with (
@@ -56,9 +58,13 @@ def export(
             layout=layout,
         ) as store,
     ):
+        tree = store.tree_of(os.path.basename(root))
+        tree.prepare()
+        if not tree.exists(names.INBOX):  # so that it is no new account, which gets the usual folders
+            tree.make(names.INBOX)
         target = store.account(os.path.basename(root))
         origin = AccountOrigin(account, unique_ids)
-        record = Record(root, origin.identity, writing=True)
+        record = Record(target.root, origin.identity, writing=True)
         try:
             results = Import(target, origin, record, mapping, jobs, show, mirror=mirror).run()
         finally:
@@ -79,19 +85,28 @@ def _scratch(path: str) -> Iterator[str]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _prepare(root: str, format: str) -> None:
-    """Make the INBOX, so that it is no new account, which gets the usual folders."""
-    if os.path.isdir(root) and os.listdir(root) and not os.path.exists(f"{root}/{NAME}"):
+def home_of(directory: str, form: str, layout: str) -> str:
+    """Where our own files lie in the directory of an export."""
+    root = os.path.abspath(directory)
+    return f"{root}/{OWN}" if form == "mbox" and LAYOUTS[layout].nested else root
+
+
+def _claim(home: str) -> None:
+    """The first thing that is there says what all of it is, should nothing more be written."""
+    os.makedirs(home, mode=0o700, exist_ok=True)
+    os.close(os.open(f"{home}/{NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _check(root: str, format: str, *, nested: bool) -> None:
+    """Whether nothing else is there. SourceError."""
+    noted = [f"{root}/{NAME}", f"{root}/{OWN}/{NAME}"]
+    empty = not os.path.isdir(root) or os.listdir(root) in ([], [OWN])
+    if not empty and not any(map(os.path.exists, noted)):
         raise SourceError(f"{root}: it is not empty, and no export was there before")
-    os.makedirs(root, mode=0o700, exist_ok=True)
-    os.close(os.open(f"{root}/{NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # first: it says what this is
-    os.makedirs(f"{root}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
-    if format == "mbox":
-        if os.path.isdir(f"{root}/cur"):
-            raise SourceError(f"{root}: a Maildir is there already")
-        os.close(os.open(f"{root}/{INBOX_FILE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return
-    if os.path.exists(f"{root}/{INBOX_FILE}"):
+    there = [name for name in ("cur", INBOX_FILE, OWN) if os.path.exists(f"{root}/{name}")]
+    if format == "mbox" and "cur" in there:
+        raise SourceError(f"{root}: a Maildir is there already")
+    if format == "maildir" and {INBOX_FILE, OWN}.intersection(there):
         raise SourceError(f"{root}: mbox files are there already")
-    for part in _PARTS:
-        os.makedirs(f"{root}/{part}", mode=0o700, exist_ok=True)
+    if format == "mbox" and there and (OWN in there) is not nested:
+        raise SourceError(f"{root}: mbox files are there already, laid out otherwise")

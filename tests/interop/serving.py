@@ -40,14 +40,14 @@ def serve(
 ) -> App:
     """An App, not yet started, of IMAP, POP3, SMTP and LMTP on free ports of loopback; TLS ports with a certificate.
 
-    ``pop3`` and ``storage``: settings of those sections. ``users_file``: who has which password, instead of ``users``.
+    ``pop3``, ``storage``: settings of these sections. ``users_file``: who has which password, instead of ``users``.
     """
     ports = {"host": "127.0.0.1", "port": 0, "ssl_port": 0 if certificate else -1}
     tls = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1])) if certificate else TlsConfig()
     settings = Settings(
         hostname="mail.example.com",
         domains=("example.com",),
-        storage=StorageConfig(mailbox_path=str(mail), durability="relaxed", **(storage or {})),
+        storage=StorageConfig(**{"mailbox_path": str(mail), "durability": "relaxed", **(storage or {})}),
         auth=AuthConfig(users_file=str(users_file), allow_weak_schemes=True) if users_file else AuthConfig(),
         tls=tls,
         imap=ImapConfig(**ports),
@@ -86,7 +86,7 @@ def run(
         capture_output=True,
         env=variables,
         cwd=home,
-        timeout=60,
+        timeout=180,  # some sync each of hundreds of messages, on a disk that others use too
         check=False,
     )
     assert done.returncode in accept, (arguments, done.returncode, done.stdout[-3000:], done.stderr[-3000:])

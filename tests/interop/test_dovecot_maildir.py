@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.interop.dovecot import Dovecot
-from tests.interop.facts import State, of_imap, of_pop3, same
 from tests.interop.mbsync import Mbsync
+from tests.interop.remembered import State, drop, same, state
 from tests.interop.serving import PASSWORD, serve
 from tests.interop.wire import Wire
 from tests.messages import corpus
@@ -76,9 +76,9 @@ class Both:
 
     def state(self, server: Callable[[], object]) -> tuple[State, object]:
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
-            drop = of_pop3(ports["pop3"], octets=True)  # first, for RETR sets \\Seen
+            read = drop(ports["pop3"])  # first, for RETR sets \\Seen
             with Wire(ports["imap"], "user1", PASSWORD) as wire:
-                return of_imap(wire), drop
+                return state(wire), read
 
     def act(self, server: Callable[[], object], action: Callable[[Wire], None]) -> None:
         with server() as ports, Wire(ports["imap"], "user1", PASSWORD) as wire:  # type: ignore[attr-defined]

@@ -18,8 +18,8 @@ import pytest
 
 from mailserver.store.check import check_account
 from tests.interop.dovecot import Dovecot
-from tests.interop.facts import State, of_imap, of_pop3, same
 from tests.interop.mbsync import Mbsync
+from tests.interop.remembered import State, drop, same, state
 from tests.interop.serving import PASSWORD, serve
 from tests.interop.wire import Wire
 from tests.messages import corpus
@@ -54,7 +54,7 @@ class Stations:
 
     def _look(self, ports: dict[str, int]) -> tuple[State, object]:
         with Wire(ports["imap"], "user1", PASSWORD) as wire:
-            return of_imap(wire, octets=True), of_pop3(ports["pop3"])
+            return state(wire, octets=True), drop(ports["pop3"], octets=False)
 
     def arrive(self, server: Callable[[], object], act: Callable[[dict[str, int]], None], *gone: str) -> None:
         """The next server takes over, and changes things; the client then forgets the folders that are ``gone``."""

@@ -18,7 +18,7 @@ from mailserver.store.account import Account
 from mailserver.store.layout import LAYOUTS
 from mailserver.transfer.couriers import Lost
 from mailserver.transfer.engine import Progress
-from mailserver.transfer.export import FORMATS, export
+from mailserver.transfer.export import FORMATS, export, home_of
 from mailserver.transfer.model import SourceError
 from mailserver.transfer.naming import Mapping
 from mailserver.transfer.plan import plan
@@ -48,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(os.EX_USAGE, "--jobs: 1 to 32")
     if arguments.format == "courier" and arguments.layout != "maildir++":
         raise Failure(os.EX_USAGE, "--layout: Courier has maildir++ only")
-    if arguments.format == "mbox" and arguments.layout == "fs":
-        raise Failure(os.EX_USAGE, "--layout: nested directories of mbox files would not be found again")
     ids = functools.partial(unique_ids, settings_of(arguments).pop3.uidl_format)
     meter = Meter(quiet=arguments.json)
 
@@ -99,7 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan(account: Account, user: str, arguments: argparse.Namespace, mapping: Mapping, ids: UniqueIds) -> int:
     origin = AccountOrigin(account, ids)
-    planned = plan(origin, Record(os.path.abspath(arguments.directory), origin.identity, writing=False), mapping)
+    home = home_of(arguments.directory, arguments.format, arguments.layout)
+    planned = plan(origin, Record(home, origin.identity, writing=False), mapping)
     if arguments.json:
         rows = [asdict(p) for p in planned]
         say_json({"user": user, "directory": arguments.directory, "dry_run": True, "folders": rows})

@@ -1,4 +1,4 @@
-"""Everything that clients remember of an account, as a server tells it, so that two servers can be compared."""
+"""All that mail programs remember of an account: it must not change when the server does."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ _ATTRIBUTES = "UID FLAGS INTERNALDATE RFC822.SIZE"
 State = dict[str, object]
 
 
-def of_imap(wire: Wire, *, octets: bool = False) -> State:
-    """Mailboxes, subscriptions, and of each mailbox its numbers and messages."""
-    listed = sorted(_names(wire('LIST "" "*"')))
-    state: State = {"folders": listed, "subscribed": sorted(_names(wire('LSUB "" "*"')))}
-    for name in listed:
+def state(wire: Wire, *, octets: bool = False) -> State:
+    """By IMAP: folders, subscriptions, and of each folder numbers, flags, keywords, dates and sizes; or ``octets``."""
+    asked = f"{_ATTRIBUTES} BODY.PEEK[]" if octets else _ATTRIBUTES
+    lines = wire('LIST "" "*"')
+    found: State = {"folders": sorted(names(lines)), "subscribed": sorted(names(wire('LSUB "" "*"')))}
+    for name in sorted(names([line for line in lines if b"\\Noselect" not in line])):
         quoted = f'"{name}"'
         (status,) = wire(f"STATUS {quoted} {_STATUS}")
         validity = re.search(rb"UIDVALIDITY (\d+)", b" ".join(wire(f"EXAMINE {quoted}")))
-        asked = f"{_ATTRIBUTES} BODY.PEEK[]" if octets else _ATTRIBUTES
         messages = fetched(wire(f"FETCH 1:* ({asked})", fails=True))
-        state[name] = (
+        found[name] = (
             sorted(re.findall(rb"[A-Z]+ \d+", status)),
             validity and validity[1],
             [_message(messages[n]) for n in sorted(messages)],
         )
-    return state
+    return found
 
 
-def _names(lines: list[bytes]) -> list[str]:
+def names(lines: list[bytes]) -> list[str]:
+    """Of the mailboxes in LIST and LSUB responses."""
     found = [re.search(rb'"/" (?:"([^"]*)"|(\S+))\r\n', line) for line in lines]
     return [(m[1] or m[2]).decode() for m in found if m]
 
@@ -53,8 +54,8 @@ def _message(answer: bytes) -> tuple[object, ...]:
     )
 
 
-def of_pop3(port: int, *, octets: bool = False) -> tuple[object, ...]:
-    """Numbers, sizes, unique-ids and their order; with ``octets`` the messages too, which makes them seen."""
+def drop(port: int, *, octets: bool = True) -> tuple[object, ...]:
+    """By POP3: order, unique-ids, sizes, and, with ``octets``, the messages, which become seen by that."""
     client = poplib.POP3("127.0.0.1", port, timeout=30)
     client.user("user1")
     client.pass_(PASSWORD)
@@ -68,7 +69,7 @@ def of_pop3(port: int, *, octets: bool = False) -> tuple[object, ...]:
 
 def same(first: tuple[State, object], second: tuple[State, object]) -> None:
     """Assert that two servers told the same, by IMAP and by POP3."""
-    state, other = first[0], second[0]
-    for key in state.keys() | other.keys():
-        assert state.get(key) == other.get(key), f"{key}: {state.get(key)} is not {other.get(key)}"
+    told, other = first[0], second[0]
+    for key in told.keys() | other.keys():
+        assert told.get(key) == other.get(key), f"{key}: {told.get(key)} is not {other.get(key)}"
     assert first[1] == second[1], f"{first[1]} is not {second[1]}"
