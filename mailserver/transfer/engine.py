@@ -241,20 +241,21 @@ class Import:
 
     def _subscribe(self) -> None:
         """What was subscribed, or no more, since the last time."""
-        now, before = self.origin.subscriptions(), self.record.subscribed
-        for name in now:
-            if name not in before:
-                self._tell(self.account.subscribe, name)
-        for name in sorted(before.difference(now)):
-            self._tell(self.account.unsubscribe, name)
-        if before != frozenset(now):
-            self.record.note_subscribed(frozenset(now))
+        there, before = self.origin.subscriptions(), self.record.subscribed
+        now = {name: mapped for name in there if (mapped := self.mapping.apply(name)) is not None}
+        for name, mapped in now.items():
+            if before.get(name) != mapped:
+                self._tell(self.account.subscribe, mapped)
+        gone = before.keys() - set(there)
+        for name in sorted(gone):
+            self._tell(self.account.unsubscribe, before[name])
+        noted = {name: mapped for name, mapped in before.items() if name not in gone} | now
+        if noted != before:
+            self.record.note_subscribed(noted)
 
     def _tell(self, act: Callable[[str], None], name: str) -> None:
-        mapped = self.mapping.apply(name)
-        if mapped is not None:
-            with contextlib.suppress(StoreError):  # a name that cannot be had here
-                act(mapped)
+        with contextlib.suppress(StoreError):  # a name that cannot be had here
+            act(name)
 
 
 def _received(incoming: Incoming, item: Item, chunks: object) -> Arrived:

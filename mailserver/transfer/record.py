@@ -8,7 +8,7 @@ left, is passed over. Only one import of an account runs at a time: whoever writ
 ``source folder uidvalidity begun={base: [uid, fields]}``                 these files are about to become messages
 ``source folder uidvalidity was as``                                      all messages here have another UIDVALIDITY now
 ``source folder uidvalidity modseq``                                      up to this state everything was brought over
-``source subscribed``                                                     what was subscribed there
+``source subscribed={name: name}``                                        what was subscribed there, and as what here
 ========================================================================  =============================================
 """
 
@@ -62,7 +62,7 @@ class Record:
         self._path = f"{root}/{NAME}"
         self._fd = -1
         self._known: dict[tuple[str, int], Imported] = {}
-        self.subscribed: frozenset[str] = frozenset()
+        self.subscribed: dict[str, str] = {}  # what was subscribed there, and as what here
         if writing:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -90,7 +90,7 @@ class Record:
 
     def _take(self, entry: Mapping[str, Any]) -> None:
         if "subscribed" in entry:
-            self.subscribed = frozenset(entry["subscribed"])
+            self.subscribed = dict(entry["subscribed"])
             return
         known = self._known.setdefault((entry["folder"], entry["uidvalidity"]), Imported())
         if "modseq" in entry:
@@ -134,9 +134,9 @@ class Record:
         if modseq and modseq != self.of(folder).modseq:
             self._write({**_name(folder), "modseq": modseq})
 
-    def note_subscribed(self, names: frozenset[str]) -> None:
-        """So many are subscribed there. OSError."""
-        self._write({"subscribed": sorted(names)})
+    def note_subscribed(self, names: Mapping[str, str]) -> None:
+        """These are subscribed there, and as what here. OSError."""
+        self._write({"subscribed": names})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         entry = {"source": self._source, **entry}

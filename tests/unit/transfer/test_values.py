@@ -79,7 +79,7 @@ def test_the_record_outlives_a_torn_line(tmp_path: Path) -> None:
     record.note(folder, 99, [(first, 5), (Item("2"), 6)], numbers=True)
     record.begin(folder, {"base": (7, "Pid")})
     record.known_until(folder, 12)
-    record.note_subscribed(frozenset({"a"}))
+    record.note_subscribed({"a": "b"})
     with pytest.raises(StoreError) as refused:
         Record(str(tmp_path), "imap://a@b:1", writing=True)
     assert refused.value.kind is Kind.IN_USE
@@ -93,7 +93,7 @@ def test_the_record_outlives_a_torn_line(tmp_path: Path) -> None:
     known = read.of(folder)
     assert known.messages == {"1": Noted(5, 99, 9, first.keywords), "2": Noted(6, 99, 0, frozenset())}
     assert (known.uids(99), known.uids(98), known.numbers) == ({5, 6}, set(), True)
-    assert (known.begun, known.modseq, read.subscribed) == ({"base": (7, "Pid")}, 12, {"a"})
+    assert (known.begun, known.modseq, read.subscribed) == ({"base": (7, "Pid")}, 12, {"a": "b"})
     assert read.folders() == {"INBOX"}
     assert read.of(other).messages.keys() == {"3"}
     assert not Record(str(tmp_path), "imap://other@b:1", writing=False).of(folder).messages
