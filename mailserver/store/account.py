@@ -76,7 +76,7 @@ class Account:
         if new:
             self._found()
         else:
-            sweep(root)
+            sweep(root, nested=self._paths() if tree.nested else ())
             if takeover.wanted(root):
                 self._take_over()
             if os.path.lexists(f"{root}/{conversion.NAME}.json"):
