@@ -4,7 +4,7 @@ A line of JSON for each few messages, appended and synced when they are safe. A 
 left, is passed over. Only one import of an account runs at a time: whoever writes holds a lock on the file. Lines are:
 
 ========================================================================  =============================================
-``source folder uidvalidity as numbers done={key: [uid, flags, words]}``  these are here; the flags are those there
+``source folder uidvalidity as numbers settles done={key: [uid, ...]}``   these are here; flags, words are those there
 ``source folder uidvalidity begun={base: [uid, fields]}``                 these files are about to become messages
 ``source folder uidvalidity was as``                                      all messages here have another UIDVALIDITY now
 ``source folder uidvalidity modseq``                                      up to this state everything was brought over
@@ -103,7 +103,7 @@ class Record:
         elif "begun" in entry:
             known.begun = {base: (uid, fields) for base, (uid, fields) in entry["begun"].items()}
         else:
-            known.begun = {}
+            known.begun = {} if entry.get("settles", True) else known.begun
             known.numbers = entry["numbers"]
             for key, (uid, flags, words) in entry["done"].items():
                 known.messages[key] = Noted(uid, entry["as"], flags, keyword_set(words))
@@ -116,10 +116,12 @@ class Record:
         """The source's names of the folders of which messages were imported."""
         return {source for (source, _), known in self._known.items() if known.messages}
 
-    def note(self, folder: Folder, uidvalidity: int, done: Sequence[tuple[Item, int]], *, numbers: bool) -> None:
-        """These messages have these UIDs here, in a mailbox of that UIDVALIDITY. OSError."""
+    def note(
+        self, folder: Folder, uidvalidity: int, done: Sequence[tuple[Item, int]], *, numbers: bool, settles: bool = True
+    ) -> None:
+        """These messages have these UIDs here, in a mailbox of that UIDVALIDITY; ``settles``: so is what was begun."""
         rows = {item.key: (uid, int(item.flags), " ".join(sorted(item.keywords))) for item, uid in done}
-        self._write({**_name(folder), "as": uidvalidity, "numbers": numbers, "done": rows})
+        self._write({**_name(folder), "as": uidvalidity, "numbers": numbers, "settles": settles, "done": rows})
 
     def begin(self, folder: Folder, files: Begun) -> None:
         """These files are about to become messages; the next `note` says that they have. OSError."""

@@ -48,10 +48,12 @@ class Target:
         self._record = record
         self._folder = folder
         self._candidates: dict[int, list[Message]] = {}  # by size
+        self._cut_short = False  # the last import died, maybe while it wrote
 
     def begin(self, items: Sequence[Item], *, alone: bool) -> None:
         """Take over the folder's numbers if that can be; ``alone``: no other folder comes into this mailbox."""
-        if self._imported.begun:
+        self._cut_short = bool(self._imported.begun)
+        if self._cut_short:
             self.mailbox.enlist(self._imported.begun)
         folder, snapshot = self._folder, self.mailbox.rescan()
         same = snapshot.uidvalidity == folder.uidvalidity
@@ -90,7 +92,7 @@ class Target:
                 self.mailbox.store_flags(uids, FlagOp.ADD, found.flags, sorted(found.words))
             if found.flags_gone or found.words_gone:
                 self.mailbox.store_flags(uids, FlagOp.REMOVE, found.flags_gone, sorted(found.words_gone))
-        self.note(moved)
+        self.note(moved, settles=False)
         return len(moved)
 
     def expired(self, present: Collection[str]) -> tuple[list[int], int]:
@@ -159,7 +161,9 @@ class Target:
             )
             for a in arrived
         ]
-        self._drop_torn(arrived)
+        if self._cut_short and self.mailbox.files.format == "mbox":
+            self._drop_torn(arrived)
+        self._cut_short = False
         sources = [Source.of(each) for each in appends]
         self._record.begin(self._folder, {s.base: (s.uid, s.fields) for s in sources})
         try:
@@ -175,8 +179,6 @@ class Target:
 
         Only what came after everything that was noted, has the date of one of these, and is how that one begins.
         """
-        if self.mailbox.files.format != "mbox":
-            return
         snapshot = self.mailbox.snapshot()
         last = max(self._imported.uids(int(snapshot.uidvalidity)), default=0)
         for m in [m for m in snapshot.messages if m.uid > last]:
@@ -197,10 +199,11 @@ class Target:
         self.numbers = False
         self._record.renumbered(self._folder, old, new)
 
-    def note(self, done: Sequence[tuple[Item, int]]) -> None:
-        """These are here now. OSError."""
+    def note(self, done: Sequence[tuple[Item, int]], *, settles: bool = True) -> None:
+        """These are here now; ``settles``: what was begun is done. OSError."""
         if done:
-            self._record.note(self._folder, int(self.mailbox.snapshot().uidvalidity), done, numbers=self.numbers)
+            validity = int(self.mailbox.snapshot().uidvalidity)
+            self._record.note(self._folder, validity, done, numbers=self.numbers, settles=settles)
 
     def finish(self, folder: Folder) -> None:
         """No UID that the source has given may be given here again."""

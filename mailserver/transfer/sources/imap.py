@@ -211,7 +211,10 @@ class ImapOrigin:
         self._ask("noop")
         self._client.examine(folder, again=True)
         answer = self._client.ask("uid", "SEARCH", b"ALL")
-        return {uid.decode() for line in answer if isinstance(line, bytes) for uid in line.split()}
+        found = {uid.decode() for line in answer if isinstance(line, bytes) for uid in line.split()}
+        if len(found) < self._client.count():
+            raise SourceError(f"{folder.source}: SEARCH does not find all messages, so what is gone cannot be told")
+        return found
 
     def session(self) -> Session:
         """A further connection."""
