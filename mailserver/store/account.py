@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mailserver.store import conversion, names, takeover, uidvalidity
+from mailserver.store.access import AccessLists, Change
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Files
@@ -71,6 +72,7 @@ class Account:
             os.makedirs(os.path.dirname(index_path), mode=0o700, exist_ok=True)
         self._lock = FileLock(f"{root}/mailserver-account.lock", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
+        self.access = AccessLists(user, tree, shared.shares, sync=sync)
         self._index = Index(index_path)
         self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
         self.quota = Quota(root, limits, self._paths)
@@ -184,7 +186,9 @@ class Account:
     def _make_levels(self, levels: Sequence[str]) -> None:
         for level in levels:
             if level != names.INBOX and not self.tree.exists(level):
+                self.access.before_making(level)
                 self.tree.make(level)
+                self.access.made(level)
 
     def delete(self, name: str) -> None:
         """Remove a mailbox with its messages; its children stay. StoreError NOT_FOUND, CANNOT, HAS_CHILDREN."""
@@ -202,6 +206,7 @@ class Account:
             mailbox = self.mailbox(name)
             with mailbox.keeper.lock.hold(), mailbox.files.hold():  # nobody is in the middle of something in there
                 self.tree.remove(name, grave)
+                self.access.removed(name)
                 self._index.forget(directory)
                 self._forget(directory)
         self._advance(path)
@@ -243,7 +248,9 @@ class Account:
         directories = self.tree.directory(old), self.tree.directory(new)
         mailbox = self.mailbox(old)
         with mailbox.keeper.lock.hold(), mailbox.files.hold():
+            self.access.before_moving(old, new)
             self.tree.move(old, new)
+            self.access.removed(old)
             self._index.forget(directories[1])
             self._index.rename(*directories)
             for directory in directories:
@@ -256,6 +263,18 @@ class Account:
         self.create(new)
         inbox = self.inbox
         inbox.move([m.uid for m in inbox.rescan().messages], self.mailbox(new))
+
+    def change_access(self, name: str, change: Change) -> None:
+        """Have another access list for a mailbox, durable when it returns. StoreError NOT_FOUND, CORRUPT."""
+        name = self.tree.check(name)
+        with os_errors(), self._lock.hold():
+            self.access.change(name, change)
+            path = self.tree.path(name)
+        self._advance(path)
+        with self._guard:
+            known = self._mailboxes.get(self.tree.directory(name))
+        if known is not None:
+            known.keeper.subscribers.wake()
 
     # -- conversion
 
@@ -319,6 +338,7 @@ class Account:
         with self._lock.hold(), locked_together(old, new):
             conversion.catch_up(old, new)
             conversion.note(places, old.name, format)
+            self.access.before_converting(old.name, format, places.maildir if places.inbox else places.work)
             conversion.swap(places, format)
             self._index.forget(directory)
             self._index.rename(self._work_directory, directory)

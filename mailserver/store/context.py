@@ -10,6 +10,7 @@ from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.indexer import Indexer
 from mailserver.store.quota import Quota
+from mailserver.store.shares import Shares
 from mailserver.store.texts import TextCache
 from mailserver.store.watch import Watcher
 
@@ -22,6 +23,7 @@ class Shared:
     watcher: Watcher
     indexer: Indexer
     texts: TextCache
+    shares: Shares | None  # None: nobody has rights to the mailboxes of others
 
 
 @dataclass(frozen=True, slots=True)
