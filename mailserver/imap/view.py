@@ -14,12 +14,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from mailserver.imap.errors import Refused
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.rights import ALL, WRITING, Rights, settable
 from mailserver.store.model.search import NumberSet
 from mailserver.store.state import position
+
+if TYPE_CHECKING:
+    from mailserver.imap.places import Place
 
 
 @dataclass(slots=True)
@@ -38,9 +44,22 @@ class News:
 class View:
     """The selected mailbox as its client sees it."""
 
-    def __init__(self, mailbox: Mailbox, snapshot: Snapshot, *, read_only: bool, first_recent: int) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        snapshot: Snapshot,
+        *,
+        read_only: bool,
+        first_recent: int,
+        place: Place | None = None,
+    ) -> None:
+        """``read_only``: by EXAMINE. Without a ``place`` everything may be done."""
         self.mailbox = mailbox
-        self.read_only = read_only
+        self.place = place
+        self.rights_tick = -1
+        self.rights_looked = 0.0
+        self._examined = read_only
+        self.set_rights(ALL if place is None else place.rights)
         self.snapshot = snapshot
         self.messages: Sequence[Message] = snapshot.messages
         self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
@@ -49,6 +68,20 @@ class View:
         self.told = snapshot.highestmodseq  # everything up to this MODSEQ has been told
         self.ghosts = False  # some messages are gone, and that has not been told
         self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
+
+    def set_rights(self, rights: Rights) -> None:
+        """What the client may do to the mailbox from here on."""
+        self.rights = rights
+        self.settable = settable(rights)
+        # RFC 4314 section 5.2
+        self.read_only = self._examined or not rights & WRITING
+
+    def require(self, *rights: str) -> None:
+        """Refused [NOPERM] where the mailbox is open for reading only, or one of these rights is missing."""
+        if self.read_only:
+            raise Refused("The mailbox is open for reading only", b"NOPERM")
+        if self.rights is not ALL and not self.rights.issuperset(rights):
+            raise Refused("You may not do this to the mailbox", b"NOPERM")
 
     # -- recent
 
