@@ -204,6 +204,7 @@ class Account:
             path, directory = self.tree.path(name), self.tree.directory(name)
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
             mailbox = self.mailbox(name)
+            os.makedirs(os.path.dirname(grave), mode=0o700, exist_ok=True)  # another server made mboxes without it
             with mailbox.keeper.lock.hold(), mailbox.files.hold():  # nobody is in the middle of something in there
                 self.tree.remove(name, grave)
                 self.access.removed(name)
