@@ -11,10 +11,9 @@ Whoever may not see a mailbox hears what he would hear if it were not there.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import normalize
 
 from mailserver.auth.names import BadName
@@ -32,11 +31,8 @@ if TYPE_CHECKING:
     from mailserver.store.account import Account
     from mailserver.store.mailbox import Mailbox
 
-_LOOK_SECONDS = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A mailbox, which need not exist. ``shown`` is its name for this client, ``name`` the one in its account."""
 
     account: Account
@@ -132,7 +128,7 @@ def parent(session: Session, place: Place) -> Place | None:
     for above in reversed(names.parents(names.canonical(place.name))):
         if place.account.exists(above):
             rights = place.account.access.rights(above, session.who, look=not place.own)
-            return replace(place, name=above, shown="", rights=rights)
+            return place._replace(name=above, shown="", rights=rights)
     return None
 
 
@@ -224,17 +220,9 @@ def _tree(own: dict[str, MailboxInfo], seen: set[str], foreign: Sequence[str], s
 # RFC 4314 section 5.1.1: "If the server checks the rights on each command, then it SHOULD send FLAGS and
 # PERMANENTFLAGS responses if they have changed"
 def renew(session: Session, view: View) -> bool:
-    """Take over the rights of this moment; False when the mailbox may not be read any more, and is let go.
-
-    Nothing is looked at unless an access list was changed; at those of others once a second, for whoever edits them.
-    """
-    shares = session.services.store.shares
-    if shares is None or view.place is None:
+    """Take over the rights of this moment; False when the mailbox may not be read any more, and is let go."""
+    if view.place is None:
         return True
-    tick = shares.tick
-    if tick == view.rights_tick and (view.place.own or time.monotonic() - view.rights_looked < _LOOK_SECONDS):
-        return True
-    view.rights_tick, view.rights_looked = tick, time.monotonic()
     rights = _rights_now(session, view.place)
     if "r" not in rights:
         session.lost_mailbox(StoreError(Kind.NOT_FOUND, "you may not read it any more"))

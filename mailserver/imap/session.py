@@ -170,7 +170,7 @@ class Session:
                 remember(command, tag, understood)
             else:
                 name, spec = understood.name, self._allowed(understood.spec, understood.name)
-            if self.view is not None:
+            if self.view is not None and self.view.outdated():
                 self._renew_rights(self.view, spec)
             completion = spec.run(self, understood.args)
             self._bad = 0

@@ -11,8 +11,9 @@ their numbers, and are announced by the next command that may.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from mailserver.store.state import position
 
 if TYPE_CHECKING:
     from mailserver.imap.places import Place
+
+_LOOK_SECONDS = 1.0  # between two looks at the access list of somebody else's mailbox: another program may edit it
 
 
 @dataclass(slots=True)
@@ -52,12 +55,18 @@ class View:
         read_only: bool,
         first_recent: int,
         place: Place | None = None,
+        tick: Callable[[], int] = int,
+        rights_tick: int = 0,
     ) -> None:
-        """``read_only``: by EXAMINE. Without a ``place`` everything may be done."""
+        """``read_only``: by EXAMINE. Without a ``place`` everything may be done.
+
+        ``tick`` gives another number than ``rights_tick`` when the rights of ``place`` may have changed.
+        """
         self.mailbox = mailbox
         self.place = place
-        self.rights_tick = -1
-        self.rights_looked = 0.0
+        self._tick = tick
+        self._rights_tick = rights_tick
+        self._rights_looked = time.monotonic()
         self._examined = read_only
         self.set_rights(ALL if place is None else place.rights)
         self.snapshot = snapshot
@@ -75,6 +84,17 @@ class View:
         self.settable = settable(rights)
         # RFC 4314 section 5.2
         self.read_only = self._examined or not rights & WRITING
+
+    def outdated(self) -> bool:
+        """Whether the rights may be others than those that are known; says so once."""
+        tick = self._tick()
+        if tick == self._rights_tick:
+            if self.place is None or self.place.own:
+                return False
+            if time.monotonic() - self._rights_looked < _LOOK_SECONDS:
+                return False
+        self._rights_tick, self._rights_looked = tick, time.monotonic()
+        return True
 
     def require(self, *rights: str) -> None:
         """Refused [NOPERM] where the mailbox is open for reading only, or one of these rights is missing."""

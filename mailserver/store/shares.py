@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from mailserver.ops import log as logging
 from mailserver.store import aclfile
@@ -63,7 +64,6 @@ class Shares:
         self._known: _Known | None = None
         self._looked = 0.0
 
-    @property
     def tick(self) -> int:
         """Another number: an access list of somebody was changed here or in another process of this machine."""
         return self._counters.read(self._slot)
@@ -74,6 +74,8 @@ class Shares:
         """Owners, and their mailboxes whose lists may give something to ``who``."""
         known = self._current()
         found: dict[str, set[str]] = {}
+        if not known.speaking_of:
+            return found
         for word in _words(who):
             for owner, names in known.speaking_of.get(word, {}).items():
                 if owner != who.user:
@@ -86,10 +88,10 @@ class Shares:
 
     def _current(self) -> _Known:
         known, now = self._known, time.monotonic()
-        if known is not None and known.tick == self.tick and now - self._looked < _LOOK_SECONDS:
+        if known is not None and known.tick == self.tick() and now - self._looked < _LOOK_SECONDS:
             return known
         with LANE.aside(), self._guard:
-            tick, stamp = self.tick, _stamp(self.path)
+            tick, stamp = self.tick(), _stamp(self.path)
             if self._known is None or self._known.tick != tick or self._known.stamp != stamp:
                 self._known = self._read(tick) or self._make()
             self._looked = now
@@ -113,14 +115,14 @@ class Shares:
 
     def _make(self) -> _Known:
         """From the access lists; written if it says something, or took long to make."""
-        began, tick = time.monotonic(), self.tick
+        began, tick = time.monotonic(), self.tick()
         record = self._rebuild()
         took = time.monotonic() - began
         if not record and took < _LONG_SECONDS:
             return _known(record, (), tick)
         try:
             with self._lock.hold():
-                found = self._read(self.tick)  # another process was quicker
+                found = self._read(self.tick())  # another process was quicker
                 if found is not None:
                     return found
                 stamp = self._write(record)
@@ -171,12 +173,12 @@ class Shares:
                 _log.warning("shares-not-written", path=self.path, cause=str(error), consequence="kept in memory")
                 if self._known is not None:
                     record = _changed(self._known.record, owner, change)
-                    self._known = _known(record, self._known.stamp, self.tick)
+                    self._known = _known(record, self._known.stamp, self.tick())
 
     def _change_file(self, owner: str, change: Callable[[Lists], Lists]) -> None:
         known = self._known
-        if known is None or known.tick != self.tick or known.stamp != _stamp(self.path):
-            known = self._read(self.tick) or _known(self._rebuild(), (), self.tick)
+        if known is None or known.tick != self.tick() or known.stamp != _stamp(self.path):
+            known = self._read(self.tick()) or _known(self._rebuild(), (), self.tick())
         record = _changed(known.record, owner, change)
         if record == known.record:
             self._known = known
@@ -233,6 +235,7 @@ def _identifiers(words: Words) -> Iterator[Identifier]:
             yield aclfile.identifier(word)
 
 
+@lru_cache(maxsize=1024)
 def _words(who: Who) -> list[str]:
     ranks = (Rank.GROUP, Rank.GROUP_OVERRIDE)
     mine = [Identifier(Rank.ANYONE), Identifier(Rank.AUTHENTICATED), Identifier(Rank.USER, who.user)]

@@ -60,6 +60,7 @@ class Store:
         counters = Counters(self._template.partition("{")[0])
         above = os.path.dirname(os.path.abspath(self._template.partition("{")[0] + "x"))
         self.shares = Shares(above, counters, self._all_lists, sync=self._sync) if shared else None
+        self.rights_tick: Callable[[], int] = self.shares.tick if self.shares is not None else int
         self._shared = Shared(counters, Watcher(), Indexer(), TextCache(), self.shares)
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}

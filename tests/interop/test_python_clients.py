@@ -49,6 +49,24 @@ def test_imapclient_live_suite(server: ImapServer, tmp_path: Path) -> None:
     assert "Items in the first set but not the second" not in done.stderr
 
 
+def test_access_lists(server: ImapServer) -> None:
+    with imaplib.IMAP4("127.0.0.1", server.port) as client:
+        client.login("user", "pass")
+        client.create("Work")
+        assert client.setacl("Work", "fred", "lrs")[0] == "OK"
+        assert client.getacl("Work") == ("OK", [b'"Work" fred lrs user lrswipkxteacd'])
+        assert client.myrights("Work") == ("OK", [b'"Work" lrswipkxteacd'])
+        assert client.deleteacl("Work", "fred")[0] == "OK"
+        assert client.getacl("Work") == ("OK", [b'"Work" user lrswipkxteacd'])
+        with pytest.raises(imaplib.IMAP4.error):
+            client.setacl("Work", "fred", "lrQ")
+    with IMAPClient("127.0.0.1", server.port, ssl=False) as client:
+        client.login("user", "pass")
+        client.setacl("Work", "fred", "lr")
+        assert client.getacl("Work") == [(b"fred", b"lr"), (b"user", b"lrswipkxteacd")]
+        assert client.namespace().other == (("Other Users/", "/"),)
+
+
 def test_imapclient_idle(server: ImapServer) -> None:
     with IMAPClient("127.0.0.1", server.port, ssl=False) as client:
         client.login("user", "pass")

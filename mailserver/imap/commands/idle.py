@@ -58,7 +58,7 @@ def _wait_for_done(session: Session, waker: Waker) -> None:
 
 def _tell(session: Session) -> None:
     view = session.view
-    if view is None or not places.renew(session, view):
+    if view is None or (view.outdated() and not places.renew(session, view)):
         return
     try:
         news.tell(session, view.mailbox.snapshot(), expunge=True)

@@ -41,7 +41,9 @@ def select(session: Session, args: Select) -> Completion:
         session.write(untagged_ok(b"CLOSED", "The previous mailbox is closed"))
     if args.condstore or args.qresync is not None:
         session.enable_condstore()
-    place = places.find(session, args.name, look=True)
+    tick = session.services.store.rights_tick
+    before = tick()
+    place = places.find(session, args.name)
     place.require("r")
     mailbox = place.mailbox()
     if args.read_only or not place.rights & WRITING:
@@ -49,7 +51,15 @@ def select(session: Session, args: Select) -> Completion:
         first_recent = snapshot.first_recent
     else:
         first_recent, snapshot = mailbox.claim_recent()
-    view = View(mailbox, snapshot, read_only=args.read_only, first_recent=first_recent, place=place)
+    view = View(
+        mailbox,
+        snapshot,
+        read_only=args.read_only,
+        first_recent=first_recent,
+        place=place,
+        tick=tick,
+        rights_tick=before,
+    )
     view.tells_recent = "IMAP4REV2" not in session.enabled
     metrics.IMAP_MESSAGES.observe(len(view.messages))
     session.write_many(_opening(session, view, snapshot))
@@ -233,7 +243,7 @@ def status_line(session: Session, place: Place, items: tuple[str, ...]) -> bytes
     """The STATUS response; StoreError, Refused when the mailbox may not be read."""
     place.require("r")
     view = session.view
-    if view is not None and view.place is not None and view.place.shown == names.canonical(place.shown):
+    if view is not None and view.place is not None and view.place.shown == place.shown:
         mailbox = place.mailbox()
         snapshot = mailbox.poll() if view.mailbox is mailbox else mailbox.rescan()
     else:

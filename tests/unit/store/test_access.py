@@ -212,9 +212,9 @@ def test_another_process_changes_it(store: Store, account: Account, mail_root: P
         share(other.account("alice"), "INBOX", "lr")
         assert known(store) == {"alice": {"INBOX"}}
         assert store.shares is not None
-        before = store.shares.tick
+        before = store.shares.tick()
         share(other.account("alice"), "INBOX", "l")
-        assert store.shares.tick != before  # whoever has it selected looks again
+        assert store.shares.tick() != before  # whoever has it selected looks again
 
 
 def test_what_another_program_wrote(store: Store, account: Account, mail_root: Path, mailbox_format: str) -> None:
