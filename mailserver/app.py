@@ -22,7 +22,7 @@ from mailserver.config.schema import Listener, Settings
 from mailserver.net import workers
 from mailserver.net.server import StreamServer
 from mailserver.ops import log as logging
-from mailserver.ops import metrics
+from mailserver.ops import memory, metrics
 from mailserver.services import Services, worker_count
 
 PROTOCOLS = ("imap", "pop3", "smtp")
@@ -72,6 +72,7 @@ class App:
         self.settings = settings
         self.workers = worker_count(settings)
         self.services = Services(settings, users=users)
+        self._tidy_memory = memory.Tidy()
         sections = [section for protocol in protocols for section in SECTIONS[protocol]]
         self.servers: list[StreamServer] = [
             self._make(section) for section in [*sections, "http"] if _wanted(getattr(settings, section))
@@ -138,6 +139,10 @@ class App:
         if self.services.tls is not None:
             self.services.tls.reload()
 
+    def tidy(self) -> None:
+        """Give memory back that is not used any more."""
+        self._tidy_memory()
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -181,6 +186,9 @@ class _Announcing:
 
     def reload(self) -> None:
         self._app.reload()
+
+    def tidy(self) -> None:
+        self._app.tidy()
 
 
 def _wanted(config: Listener) -> bool:

@@ -225,7 +225,10 @@ def embedded(section: str, config: Listener) -> Services:
     changes: dict[str, Any] = {section: config}
     if config.mailbox_path:
         changes["storage"] = dataclasses.replace(
-            settings.storage, mailbox_path=str(config.mailbox_path), format=config.mailbox_format
+            settings.storage,
+            mailbox_path=str(config.mailbox_path),
+            format=config.mailbox_format,
+            layout=config.mailbox_layout,
         )
     if config.certificate:
         changes["tls"] = dataclasses.replace(

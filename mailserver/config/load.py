@@ -133,8 +133,6 @@ class _Reader:
         if bool(tls.certificate) != bool(tls.private_key):
             missing = "private_key" if tls.certificate else "certificate"
             self.error(("tls", missing), "certificate and private_key are needed together")
-        if settings.storage.format == "mbox" and settings.storage.layout == "fs":
-            self.error(("storage", "layout"), 'must be "maildir++" when the format is "mbox"')
         if problem := _prefix_problem(settings.storage.shared_prefix):
             self.error(("storage", "shared_prefix"), problem)
         if settings.webhook.url and not re.match(r"https?://[^/]", settings.webhook.url):

@@ -63,6 +63,7 @@ class Listener:
     connection_timeout_seconds: int = setting(300, "A client that is silent so long is let go.", low=1, high=86400)
     mailbox_path: str = library("", "As in [storage].")
     mailbox_format: str = library("maildir", "As format in [storage].")
+    mailbox_layout: str = library("maildir++", "As layout in [storage].")
     users: Mapping[str, str] | None = library(None, "Names and passwords, in place of a users file.")
     certificate: str = library("", "As in [tls].")
     private_key: str = library("", "As in [tls].")
@@ -111,6 +112,9 @@ class Pop3Config(Listener):
         "dovecot",
         "Form of new unique-ids, those of other servers are kept; another one makes clients download all mail again.",
         choices=("dovecot", "cyrus", "courier", "uidvalidity-uid", "filename"),
+    )
+    reuse_xuidl: bool = setting(
+        False, "An X-UIDL in a message's header, by qpopper or ipopd, is its unique-id; senders can forge it."
     )
     login_delay_seconds: int = setting(
         0,
@@ -191,7 +195,7 @@ class StorageConfig:
 
     mailbox_path: str = setting(
         "/var/spool/mail",
-        "<mailbox_path>/<user>/ is the user's Maildir; it may hold {user}, {local}, {domain}.",
+        "<mailbox_path>/<user>/ is the user's Maildir, or directory of mboxes; it may hold {user}, {local}, {domain}.",
     )
     format: str = setting(
         "maildir",
@@ -200,7 +204,7 @@ class StorageConfig:
     )
     mbox_inbox: str = setting(
         "",
-        "Where INBOX is when it is an mbox, e.g. /var/mail/{user}; empty: .INBOX in the user's directory.",
+        "Where INBOX is when it is an mbox, e.g. /var/mail/{user}; empty: in the user's directory.",
     )
     layout: str = setting(
         "maildir++",

@@ -97,6 +97,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("OBJECTID", _after_login),  # RFC 8474 section 3
     Capability("PREVIEW", _after_login),  # RFC 8970 section 3
     Capability("REPLACE", _after_login),  # RFC 8508 section 2
+    Capability("PARTIAL", _after_login),  # RFC 9394 section 3
     Capability("SORT", _after_login),  # RFC 5256 section 1
     Capability("SORT=DISPLAY", _after_login),  # RFC 5957 section 1
     Capability("ESORT", _after_login),  # RFC 5267 section 3

@@ -61,7 +61,11 @@ def _claimed(view: View, snapshot: Snapshot) -> Snapshot:
 
     To claim them takes the mailbox's lock, and what others did until then belongs to the news as well.
     """
-    if view.read_only or snapshot.uidnext == view.snapshot.uidnext or snapshot.first_recent >= snapshot.uidnext:
+    told = view.snapshot.uidnext
+    if snapshot.uidnext == told or snapshot.first_recent >= snapshot.uidnext:
+        return snapshot
+    if view.read_only:  # RFC 3501 section 2.3.2: recent here, and in the next session too
+        view.claim(max(snapshot.first_recent, told), snapshot)
         return snapshot
     first, claimed = view.mailbox.claim_recent()
     view.claim(first, claimed)

@@ -141,7 +141,7 @@ def require_creation(session: Session, sent: bytes) -> Place:
         above = parent(session, place)
         if above is not None and "k" not in above.rights:
             raise forbidden()
-        return place
+        return place._replace(name=name, shown=name)  # a separator at the end may mean something
     if session.user_account().exists(name):
         raise StoreError(Kind.EXISTS, "the mailbox exists already")
     try:

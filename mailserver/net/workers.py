@@ -21,7 +21,7 @@ _log = logging.get("workers")
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM})
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
-TICK = 2.0  # seconds after which a worker looks whether its supervisor still lives
+TICK = 2.0  # seconds after which a worker looks whether its supervisor still lives, and tidies up
 FIRST_PAUSE = 0.1  # seconds before a dead worker is started again; doubled while it keeps dying
 LONGEST_PAUSE = 30.0
 STEADY = 60.0  # a worker that lived so long begins with the first pause again
@@ -38,6 +38,9 @@ class Work(Protocol):
 
     def reload(self) -> None:
         """Read again what can change while serving (SIGHUP)."""
+
+    def tidy(self) -> None:
+        """Called every few seconds."""
 
 
 def block_signals() -> None:
@@ -57,6 +60,7 @@ def serve(work: Work, row: int = 0, parent: int = 0) -> None:
                 work.reload()
             elif not came and parent and os.getppid() != parent:
                 return
+            work.tidy()
     finally:
         work.stop()
 

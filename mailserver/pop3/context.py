@@ -18,6 +18,7 @@ class Pop3Options:
     delete_on_quit: bool = True  # False: DELE is answered, and nothing is ever removed
     delete_type: str = "expunge"  # or "flag"
     uidl_format: str = "dovecot"
+    reuse_xuidl: bool = False
     apop: bool = True
     login_delay: int = 0  # 0: no LOGIN-DELAY
     expire_days: int = 0  # 0: EXPIRE NEVER

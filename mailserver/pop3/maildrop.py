@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mailserver.mail import surrogate
 from mailserver.pop3.context import Pop3Options
 from mailserver.pop3.errors import Refused
-from mailserver.pop3.uidl import unique_ids
+from mailserver.pop3.uidl import reused, unique_ids
 from mailserver.store.account import Account
 from mailserver.store.content import Content
 from mailserver.store.locks import MaildropLock
@@ -21,6 +21,7 @@ from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message
 
 _GROWTH = "pop3-surrogate.1"  # the fact of a message: how much longer its surrogate is
+_REUSED = "pop3-xuidl.1"  # likewise: the unique-id in its header
 
 
 class Item(NamedTuple):
@@ -43,7 +44,7 @@ class Maildrop:
         try:
             _check_delay(self._lock, options.login_delay)
             self._mailbox = account.mailbox("INBOX")
-            self._items = self._list(options.uidl_format, surrogates=options.utf8_headers == "surrogate" and not utf8)
+            self._items = self._list(options, surrogates=options.utf8_headers == "surrogate" and not utf8)
             _note_login(self._lock, options.login_delay)
         except BaseException:
             self._lock.release()
@@ -51,12 +52,17 @@ class Maildrop:
         self._deleted: set[int] = set()
         self._retrieved: set[int] = set()
 
-    def _list(self, form: str, *, surrogates: bool) -> list[Item]:
+    def _list(self, options: Pop3Options, *, surrogates: bool) -> list[Item]:
         snapshot, messages = self._mailbox.maildrop()
         if self._flagging:
             messages = [m for m in messages if not m.message.flags & Flag.DELETED]
-        ids = unique_ids(form, snapshot.uidvalidity, messages)
         plain = [m.message for m in messages]
+        if options.reuse_xuidl:
+            given = self._mailbox.header_facts(_REUSED, plain, reused)
+            messages = [
+                m if m.saved else m._replace(saved=(x or b"").decode()) for m, x in zip(messages, given, strict=True)
+            ]
+        ids = unique_ids(options.uidl_format, snapshot.uidvalidity, messages)
         sizes = self._mailbox.sizes(plain)
         if surrogates:
             more = self._mailbox.header_facts(_GROWTH, plain, _growth)

@@ -48,6 +48,7 @@ class Pop3Server(ProtocolServer[Pop3Config]):
             delete_on_quit=config.delete_on_quit,
             delete_type=config.pop3_delete_type,
             uidl_format=config.uidl_format,
+            reuse_xuidl=config.reuse_xuidl,
             login_delay=config.login_delay_seconds,
             expire_days=config.expire_days,
             utf8_headers=config.utf8_headers,

@@ -7,9 +7,13 @@ gave a message is kept; the others are made of its UID, which is never used agai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
+from mailserver.mail import headers
 from mailserver.store.model.pop import PopMessage
+
+_GIVEN = re.compile(rb"[\x21-\x7e]{1,70}")
 
 _FORMS: Mapping[str, Callable[[int, PopMessage], str]] = {
     # Dovecot's %08Xu%08Xv
@@ -29,4 +33,19 @@ _FORMS: Mapping[str, Callable[[int, PopMessage], str]] = {
 def unique_ids(form: str, validity: int, messages: Sequence[PopMessage]) -> list[str]:
     """Return the unique-id of each message; ``form`` is a choice of the setting ``uidl_format``."""
     make = _FORMS[form]
-    return [m.saved or make(validity, m) for m in messages]
+    taken: set[str] = set()
+    found = []
+    for m in messages:
+        uidl = m.saved if m.saved not in taken else ""  # mboxes were put together, or a message was copied
+        found.append(uidl or make(validity, m))
+        taken.add(uidl)
+    return found
+
+
+def reused(header: bytes) -> bytes:
+    """The unique-id that another server wrote into the message, empty without one; its first ``X-UIDL`` counts.
+
+    RFC 1939 section 7: one to 70 characters. A client can send mail with such a field too: see ``pop3.reuse_xuidl``.
+    """
+    given = next((value.strip() for name, value in headers.pairs(header) if name == b"x-uidl"), b"")
+    return given if _GIVEN.fullmatch(given) else b""

@@ -51,6 +51,10 @@ revision from the index. Changes by other programs are found by the times of ``c
 Our own changes move those times too, and one of somebody else may hide behind them: after things came to rest, one look
 at the directories makes sure.
 
+Mailboxes that nobody has open stay in memory for the next one who comes, within bounds for all accounts of the process
+together (`kept`); so do values made from messages, and folded texts (`texts`). The index remembers the last 10,000
+expunged UIDs of a folder: whoever missed more is told what is left.
+
 What could not be written to the index is remembered as such: the next change writes everything, and until then every
 other process finds it in the files.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
@@ -109,9 +109,9 @@ class AccessLists:
         if self._shares is not None:
             self._shares.announce()
 
-    def _note(self, lists: Mapping[str, list[Identifier]], gone: str = "") -> None:
+    def _note(self, lists: Mapping[str, list[Identifier]], *gone: str) -> None:
         if self._shares is not None:
-            self._shares.note(self.owner, lists, {gone} - {""})
+            self._shares.note(self.owner, lists, gone)
 
     def _write(self, path: str, found: AccessList) -> None:
         if not found.lines:
@@ -148,7 +148,7 @@ class AccessLists:
     def removed(self, name: str) -> None:
         """A mailbox is no more; the list of a Maildir went with it."""
         _remove(f"{self._tree.beside_mbox(name)}/{aclfile.NAME}")
-        self._note({}, gone=name)
+        self._note({}, name)
 
     def before_moving(self, old: str, new: str) -> None:
         """A mailbox is going to have another name; the list of a Maildir goes with it."""
@@ -156,6 +156,15 @@ class AccessLists:
         self._note({new: found.identifiers if found is not None else []})
         if is_mbox(self._tree.path(old)):
             self._write(f"{self._tree.beside_mbox(new)}/{aclfile.NAME}", found or AccessList())
+
+    def before_moving_whole(self, moving: Sequence[tuple[str, str]]) -> None:
+        """A directory is going to have another name, and with it all mailboxes and lists in it."""
+        found = [(new, self._read(old)) for old, new in moving]
+        self._note({new: known.identifiers for new, known in found if known is not None})
+
+    def moved_whole(self, moved: Sequence[tuple[str, str]]) -> None:
+        """It has it."""
+        self._note({}, *(old for old, _ in moved))
 
     def before_converting(self, name: str, format: str, maildir: str) -> None:
         """A mailbox is going to have another format, and its list the place that belongs to that.

@@ -6,12 +6,10 @@ Everything that changes the tree runs under the account's lock, which comes befo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
 import threading
-import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -30,26 +28,24 @@ from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
-from mailserver.store.layout import DOT_LOCK, INBOX_FILE, identity, is_mbox
+from mailserver.store.layout import identity, is_mbox, lock_name
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox, locked_together
 from mailserver.store.model.message import MailboxInfo, Snapshot
 from mailserver.store.quota import Limits, Quota
-from mailserver.store.tree import Tree, bury
+from mailserver.store.tidy import sweep
+from mailserver.store.tree import LOCK_NAME, Tree, bury
 
 INDEX_NAME = "mailserver.sqlite"
 TEXT_NAME = "mailserver-text.sqlite"
-_KEPT_OPEN = 64  # mailboxes whose state is kept though nobody uses them
-_ABANDONED_SECONDS = 36 * 3600
 
 
 class Account:
-    """``root`` is the user's Maildir."""
+    """``root`` is where the account's own files lie: the user's Maildir, mostly."""
 
     def __init__(
         self,
         user: str,
-        root: str,
         index_path: str,
         shared: Shared,
         *,
@@ -58,19 +54,19 @@ class Account:
         limits: Limits,
     ) -> None:
         self.user = user
-        self.root = root
+        self.root = root = tree.home
         self._sync = sync
         self._counters = shared.counters
         self._guard = threading.Lock()
         self._mailboxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
-        self._recent: OrderedDict[str, Mailbox] = OrderedDict()
+        self._open = shared.open
         self.tree = tree
         with os_errors():
             new = not tree.exists(names.INBOX)
-            if new:
-                make_directories(root, sync=sync)
+            if new or tree.apart:
+                tree.prepare()
             os.makedirs(os.path.dirname(index_path), mode=0o700, exist_ok=True)
-        self._lock = FileLock(f"{root}/mailserver-account.lock", rank=0)
+        self._lock = FileLock(f"{root}/{LOCK_NAME}", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
         self.access = AccessLists(user, tree, shared.shares, sync=sync)
         self._index = Index(index_path)
@@ -102,19 +98,20 @@ class Account:
 
     def _new_uidvalidity(self) -> int:
         with self._uidvalidity_lock.hold():
-            return uidvalidity.fresh(self.root, sync=self._sync)
+            make_directories(self.tree.control, sync=self._sync)
+            return uidvalidity.fresh(self.tree.control, sync=self._sync)
 
     def _paths(self) -> Iterator[str]:
         """The places of all mailboxes."""
         for _, path in self.tree.paths():
             yield path
 
-    def _files(self, directory: str, path: str) -> Files:
+    def _files(self, name: str, directory: str, path: str) -> Files:
         if is_mbox(path):
-            lock = f"{self.root}/mailserver{directory.replace('/', '^') or INBOX_FILE}.lock"
-            return MboxFiles(MboxFolder(path, sync=self._sync), lock, self.root, self._new_uidvalidity)
-        folder = MaildirFolder(path, sync=self._sync)
-        return MaildirFiles(folder, Listing(folder.uidlist_path, self._new_uidvalidity, sync=self._sync))
+            folder = MboxFolder(path, sync=self._sync, strict=self.tree.strict(name))
+            return MboxFiles(folder, f"{self.root}/{lock_name(directory)}", self.root, self._new_uidvalidity)
+        maildir = MaildirFolder(path, sync=self._sync)
+        return MaildirFiles(maildir, Listing(maildir.uidlist_path, self._new_uidvalidity, sync=self._sync))
 
     # -- the tree
 
@@ -143,16 +140,15 @@ class Account:
             if inode is None:
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
         with os_errors(), self._guard:
-            found = self._mailboxes.get(directory)
+            known = found = self._mailboxes.get(directory)
             if found is None or found.gone or found.keeper.is_another(inode):
                 found = self._mailboxes[directory] = Mailbox(
-                    self._context, name, directory, self._files(directory, path)
+                    self._context, name, directory, self._files(name, directory, path)
                 )
-            self._recent[directory] = found
-            self._recent.move_to_end(directory)
-            if len(self._recent) > _KEPT_OPEN:
-                self._recent.popitem(last=False)
-            return found
+        if known is not None and known is not found:
+            self._open.forget(known)
+        self._open.touch(found)
+        return found
 
     def glance(self, name: str) -> tuple[Mailbox, Snapshot]:
         """Open a mailbox and look at it, as STATUS does many times: the lane is entered once for both."""
@@ -167,28 +163,46 @@ class Account:
 
     def _forget(self, directory: str) -> None:
         with self._guard:
-            self._recent.pop(directory, None)
             gone = self._mailboxes.pop(directory, None)
         if gone is not None:
+            self._open.forget(gone)
             self._advance(gone.files.path)  # so that nobody who wakes takes its snapshot for good
             gone.let_go()
 
-    def create(self, name: str, use: str = "") -> None:
-        """Make a mailbox and those of its parents that are missing. StoreError EXISTS, BAD_NAME."""
+    def create(self, name: str, use: str = "") -> bool:
+        """Make a mailbox and the levels above it that are missing. StoreError EXISTS, BAD_NAME, CANNOT.
+
+        False when only a level was made: where what has children is no mailbox, a name that ends with the separator
+        asks for that.
+        """
+        level = self.tree.apart and name.endswith(names.SEPARATOR)
         name = self.tree.check(name)
         with os_errors(), self._lock.hold():
-            if self.tree.exists(name):
+            if self.tree.taken(name):
                 raise StoreError(Kind.EXISTS, "the mailbox exists already")
-            self._make_levels([*names.parents(name), name])
+            self._make_levels(names.parents(name))
+            if level:
+                self.tree.make_level(name)
+                return False
+            self._make(name)
             if use:
                 self.tree.mark_use(name, use)
+            return True
 
     def _make_levels(self, levels: Sequence[str]) -> None:
         for level in levels:
-            if level != names.INBOX and not self.tree.exists(level):
-                self.access.before_making(level)
-                self.tree.make(level)
-                self.access.made(level)
+            if self.tree.barren(level):
+                raise StoreError(Kind.CANNOT, "a mailbox on the way there is a file and can have no inferior names")
+        for level in levels:
+            if self.tree.apart and not self.tree.exists(level):
+                self.tree.make_level(level)
+            elif level != names.INBOX and not self.tree.exists(level):
+                self._make(level)
+
+    def _make(self, name: str) -> None:
+        self.access.before_making(name)
+        self.tree.make(name)
+        self.access.made(name)
 
     def delete(self, name: str) -> None:
         """Remove a mailbox with its messages; its children stay. StoreError NOT_FOUND, CANNOT, HAS_CHILDREN."""
@@ -197,10 +211,9 @@ class Account:
             raise StoreError(Kind.CANNOT, "INBOX cannot be deleted")
         with os_errors(), self._lock.hold():
             if not self.tree.exists(name):
-                children = any(i.name.startswith(name + names.SEPARATOR) for i in self.mailboxes())
-                if children:
-                    raise StoreError(Kind.HAS_CHILDREN, "the name has inferior names and is no mailbox itself")
-                raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
+                self._delete_level(name)
+                return
+            self._refuse_foreign(name)
             path, directory = self.tree.path(name), self.tree.directory(name)
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
             mailbox = self.mailbox(name)
@@ -213,6 +226,22 @@ class Account:
         self._advance(path)
         self.quota.lost(grave)
         bury(grave)
+
+    def _delete_level(self, name: str) -> None:
+        if any(i.name.startswith(name + names.SEPARATOR) for i in self.mailboxes()):
+            raise StoreError(Kind.HAS_CHILDREN, "the name has inferior names and is no mailbox itself")
+        if not self.tree.is_level(name):
+            raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
+        try:
+            self.tree.remove_level(name)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            raise StoreError(Kind.CANNOT, "there is something else in the directory") from error
+
+    def _refuse_foreign(self, name: str) -> None:
+        if self.tree.foreign(name):
+            raise StoreError(Kind.CANNOT, "there is a file that is no mailbox")
 
     def _advance(self, path: str) -> None:
         self._counters.advance(self._counters.slot(path))
@@ -230,32 +259,55 @@ class Account:
         with os_errors(), self._lock.hold():
             present = [i.name for i in self.mailboxes() if i.selectable]
             moving = [n for n in present if n == old or n.startswith(old + names.SEPARATOR)]
-            if not moving:
+            if not moving and not self.tree.is_level(old):
                 raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
             targets = [new + n[len(old) :] for n in moving]
             for target in targets:
                 self.tree.check(target)
-            if set(targets) & set(present) or new in present:
+            if set(targets) & set(present) or self.tree.taken(new):
                 raise StoreError(Kind.EXISTS, "the mailbox exists already")
+            self._refuse_foreign(old)
             self._make_levels(names.parents(new))
+            if self.tree.can_move_whole(old, new):
+                self._rename_whole(old, new, list(zip(moving, targets, strict=True)))
+                return
             for source, target in zip(moving, targets, strict=True):
                 self._rename_one(source, target)
             for source in reversed(moving):
                 self.tree.prune(source)
             self.tree.prune(old)
 
+    def _rename_whole(self, old: str, new: str, moving: Sequence[tuple[str, str]]) -> None:
+        """A directory gets another name, with whatever is in it."""
+        mailboxes = [self.mailbox(source) for source, _ in moving]
+        paths = [path for names_ in moving for path in map(self.tree.path, names_)]
+        with contextlib.ExitStack() as held:
+            for mailbox in sorted(mailboxes, key=lambda m: m.keeper.lock.path):
+                held.enter_context(mailbox.keeper.lock.hold())
+                with mailbox.files.hold():  # what was begun there is finished; a dot lock must not move along
+                    pass
+            self.access.before_moving_whole(moving)
+            self.tree.move_whole(old, new)
+            self.access.moved_whole(moving)
+            for pair in moving:
+                self._renamed(*map(self.tree.directory, pair))
+        for path in paths:
+            self._advance(path)
+
+    def _renamed(self, old: str, new: str) -> None:
+        self._index.forget(new)
+        self._index.rename(old, new)
+        self._forget(old)
+        self._forget(new)
+
     def _rename_one(self, old: str, new: str) -> None:
         old_path, new_path = self.tree.path(old), self.tree.path(new)
-        directories = self.tree.directory(old), self.tree.directory(new)
         mailbox = self.mailbox(old)
         with mailbox.keeper.lock.hold(), mailbox.files.hold():
             self.access.before_moving(old, new)
             self.tree.move(old, new)
             self.access.removed(old)
-            self._index.forget(directories[1])
-            self._index.rename(*directories)
-            for directory in directories:
-                self._forget(directory)
+            self._renamed(self.tree.directory(old), self.tree.directory(new))
         self._advance(old_path)
         self._advance(new_path)
 
@@ -291,8 +343,8 @@ class Account:
             places = self._places(name)
             if old.files.format == format:
                 return False
-            if format == "mbox" and not places.inbox and self.tree.nested:
-                raise StoreError(Kind.CANNOT, "among nested folders only the INBOX can be an mbox")
+            if format == "mbox":
+                self._check_for_mbox(name)
             if places.inbox and format == "mbox" and os.path.lexists(places.mbox):
                 raise StoreError(Kind.CANNOT, "where the mbox would be, there is a file already")
             conversion.note(places, name, format)
@@ -303,6 +355,15 @@ class Account:
                 raise
             conversion.clear(places, format, lambda: self.mailbox(name))
             return True
+
+    def _check_for_mbox(self, name: str) -> None:
+        """Among nested directories, whether a file can stand there."""
+        if not self.tree.may_be_mbox(name):
+            raise StoreError(Kind.CANNOT, "a file of this name would not be found among those of Maildirs")
+        if name == names.INBOX or not self.tree.nested:
+            return
+        if any(i.name.startswith(name + names.SEPARATOR) for i in self.mailboxes()):
+            raise StoreError(Kind.HAS_CHILDREN, "the mailbox has inferior names, which an mbox cannot have")
 
     def _converting(self) -> MaildropLock:
         try:
@@ -329,7 +390,7 @@ class Account:
         tmp = f"{self.root}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
         uncounted = Quota(tmp, Limits(), self._paths)  # for a while each message is there twice
         context = replace(self._context, quota=uncounted)
-        return Mailbox(context, name, self._work_directory, self._files(self._work_directory, places.work))
+        return Mailbox(context, name, self._work_directory, self._files(name, self._work_directory, places.work))
 
     def _convert(
         self, old: Mailbox, new: Mailbox, places: conversion.Places, format: str, progress: conversion.Progress
@@ -394,59 +455,15 @@ class Account:
         with os_errors():
             return MaildropLock(f"{self.root}/mailserver-pop3.lock")
 
+    def rest(self) -> None:
+        """Nobody has used it lately: keep no mailbox in memory, but for those who hold one."""
+        with self._guard:
+            mailboxes = list(self._mailboxes.values())
+        for mailbox in mailboxes:
+            self._open.forget(mailbox)
+
     def close(self) -> None:
         """Give the indexes' handles back."""
+        self.rest()
         self._index.close()
         self._text.close()
-
-
-def abandoned(root: str, now: float | None = None) -> list[str]:
-    """What ``sweep`` would remove. OSError."""
-    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
-    found = []
-    for folder in [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]:
-        path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
-            found += [entry.path for entry in entries if _is_old(entry, oldest)]
-    return found
-
-
-def sweep(root: str, now: float | None = None) -> None:
-    """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
-
-    And dot locks of mboxes that have another name now.
-
-    What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
-    """
-    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
-    with contextlib.suppress(OSError):  # tidying only
-        folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
-        for folder in folders:
-            path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
-                for entry in entries:
-                    _sweep_entry(entry, oldest)
-        for entry in os.scandir(root):
-            if _is_lock_of_nothing(entry):  # its mbox was just being renamed
-                _sweep_entry(entry, oldest)
-
-
-def _is_lock_of_nothing(entry: os.DirEntry[str]) -> bool:
-    if not (entry.name.startswith(".") and entry.name.endswith(DOT_LOCK) and entry.is_file(follow_symlinks=False)):
-        return False
-    return not os.path.lexists(entry.path.removesuffix(DOT_LOCK))
-
-
-def _is_old(entry: os.DirEntry[str], oldest: float) -> bool:
-    st = entry.stat(follow_symlinks=False)
-    return max(st.st_mtime, st.st_ctime) < oldest
-
-
-def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
-    if not _is_old(entry, oldest):
-        return
-    if entry.is_dir(follow_symlinks=False):
-        shutil.rmtree(entry.path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):  # another process was quicker, or it is not ours
-            os.unlink(entry.path)

@@ -16,18 +16,18 @@ from mailserver.store import names
 from mailserver.store.account import INDEX_NAME
 from mailserver.store.formats.maildir import filename, keywords, uidlist
 from mailserver.store.formats.mbox import check as mbox
-from mailserver.store.layout import is_mbox
+from mailserver.store.layout import OWN, is_mbox
 from mailserver.store.model.numbers import MAX_UID
 from mailserver.store.tree import Tree
 
 
 def check_account(root: str, index_path: str | None = None) -> list[str]:
     """Everything that is wrong with the account at ``root`` and its index; an empty list when all is well."""
-    tree = Tree(root, sync=False)
+    tree = Tree(root, "fs" if os.path.isdir(f"{root}/{OWN}") else "maildir++", sync=False)
     found: list[str] = []
     paths = dict(tree.paths())
     found += check_folders(paths)
-    index = index_path or f"{root}/{INDEX_NAME}"
+    index = index_path or f"{tree.home}/{INDEX_NAME}"
     if os.path.exists(index):
         found += check_index(paths, index)
     return found

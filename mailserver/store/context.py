@@ -9,6 +9,7 @@ from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.indexer import Indexer
+from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Quota
 from mailserver.store.shares import Shares
 from mailserver.store.texts import TextCache
@@ -23,6 +24,8 @@ class Shared:
     watcher: Watcher
     indexer: Indexer
     texts: TextCache
+    values: Values
+    open: Open
     shares: Shares | None  # None: nobody has rights to the mailboxes of others
 
 

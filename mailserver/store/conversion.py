@@ -31,6 +31,7 @@ from mailserver.store.formats.maildir import filename, keywords, uidlist
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.formats.mbox.folder import MboxFolder
+from mailserver.store.formats.mbox.headers import can_be_unique_id
 from mailserver.store.layout import is_mbox
 from mailserver.store.mailbox import Append, FlagOp, Mailbox
 from mailserver.store.model.message import Message
@@ -50,7 +51,7 @@ Progress = Callable[[int, int], None]  # messages done, of how many
 class Lost(NamedTuple):
     """What the other format cannot hold."""
 
-    unique_ids: int  # messages with a POP3 unique-id of another server
+    unique_ids: int  # messages with a POP3 unique-id of another server that no header field can hold
     order: bool  # POP3's order is not that of the UIDs
 
 
@@ -87,7 +88,7 @@ def lost(mailbox: Mailbox, format: str) -> Lost:
         return Lost(0, False)
     _, messages = mailbox.maildrop()
     uids = [m.message.uid for m in messages]
-    return Lost(sum(bool(m.saved) for m in messages), uids != sorted(uids))
+    return Lost(sum(bool(m.saved) and not can_be_unique_id(m.saved) for m in messages), uids != sorted(uids))
 
 
 # -- building

@@ -6,27 +6,32 @@ so a value never grows old.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 from mailserver.mail import headers
 from mailserver.store.index.db import Index
+from mailserver.store.kept import Kept, Values
 from mailserver.store.model.message import Message
 
 Make = Callable[[bytes], bytes]
 Read = Callable[[Sequence[Message]], list[bytes | None]]
 HEADER = "header.1"  # the message's header as it is, with its empty line
-_BUDGET = 24 << 20  # octets of values that one mailbox keeps in memory; beyond it the oldest kind starts anew
 _BATCH = 20  # messages read together
+_MANY_GONE = 64  # more values than messages by so many: some are of messages that are gone
 
 
 class Facts:
     """Of one mailbox, in one process."""
 
-    def __init__(self, index: Index, directory: str) -> None:
+    def __init__(self, index: Index, directory: str, values: Values, present: Callable[[], Sequence[Message]]) -> None:
+        """``values``: where they may stay in memory; ``present``: the messages that there are."""
         self._index = index
         self._directory = directory
-        self._kinds: dict[str, dict[int, bytes]] = {}
-        self._octets = 0
+        self._values = values
+        self._present = present
+        self._kept = Kept()
+        weakref.finalize(self, values.abandon, self._kept)
 
     def get(
         self,
@@ -36,8 +41,7 @@ class Facts:
         read: Read,
     ) -> list[bytes | None]:
         """The value of each message; None for one that is gone."""
-        known = self._kinds.get(kind, {})
-        found = [known.get(m.uid) for m in messages]
+        found = self._kept.get(kind, [m.uid for m in messages])
         if None not in found:
             return found
         missing = [m for m, value in zip(messages, found, strict=True) if value is None]
@@ -50,8 +54,7 @@ class Facts:
 
     def of_header(self, kind: str, messages: Sequence[Message], make: Make, read: Read) -> list[bytes | None]:
         """The same for a value made from the header alone; kept in memory only, the header being in the index."""
-        known = self._kinds.get(kind, {})
-        found = [known.get(m.uid) for m in messages]
+        found = self._kept.get(kind, [m.uid for m in messages])
         if None not in found:
             return found
         missing = [m for m, value in zip(messages, found, strict=True) if value is None]
@@ -74,21 +77,12 @@ class Facts:
         return made
 
     def _keep(self, kind: str, fresh: dict[int, bytes]) -> None:
-        size = sum(map(len, fresh.values()))
-        if self._octets + size > _BUDGET:
-            self._kinds = {}
-            self._octets = 0
-        if size <= _BUDGET:
-            self._octets += size
-            self._kinds[kind] = {**self._kinds.get(kind, {}), **fresh}
-
-    def forget(self, uids: Sequence[int]) -> None:
-        """These messages are gone."""
-        for kind, known in list(self._kinds.items()):
-            gone = set(uids) & known.keys()
-            if gone:
-                self._octets -= sum(len(known[uid]) for uid in gone)
-                self._kinds[kind] = {uid: value for uid, value in known.items() if uid not in gone}
+        if not fresh:
+            return
+        self._values.put(self._kept, kind, fresh)
+        messages = self._present()
+        if len(self._kept.kinds.get(kind, ())) > len(messages) + _MANY_GONE:
+            self._values.retain(self._kept, frozenset(m.uid for m in messages))
 
 
 def make_header(message: bytes) -> bytes:

@@ -110,6 +110,10 @@ class Keeper:
         self._suspect = True
         return True
 
+    def known_messages(self) -> Sequence[Message]:
+        """Those of the last snapshot, if there is one; looks at nothing."""
+        return self._state.snapshot.messages if self._state is not None else ()
+
     @property
     def state(self) -> State:
         """What ``load`` left."""
@@ -174,7 +178,9 @@ class Keeper:
         last = old[-1].uid if old else 0
         changed = {int(m.uid): m for m in changes.messages if m.uid <= last}
         added = [m for m in changes.messages if m.uid > last]
-        self._settle(changes, states.replaced(old, changed, changes.expunged, added))
+        left = changes.present
+        expunged = changes.expunged if left is None else [m.uid for m in old if m.uid not in left]
+        self._settle(changes, states.replaced(old, changed, expunged, added))
 
     def _settle(self, changes: Changes, messages: Sequence[Message]) -> None:
         """Take the index's word for the folder."""

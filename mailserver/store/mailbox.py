@@ -227,7 +227,6 @@ class Mailbox(Reader):
     def _commit_expunge(self, gone: Sequence[Message], moved: Mapping[int, str]) -> Snapshot:
         modseq = states.next_modseq(self.keeper.state.snapshot.highestmodseq)
         uids = [m.uid for m in gone]
-        self._facts.forget(uids)
         snapshot = self.keeper.commit(moved=moved, gone=uids, modseq=modseq)
         self._context.quota.add(-sum(m.size for m in gone), -len(gone))
         self.keeper.trim()

@@ -36,7 +36,7 @@ class Reader:
         self._context = context
         self.files = files
         self.keeper = Keeper(context, directory, files)
-        self._facts = Facts(context.index, directory)
+        self._facts = self._new_facts()
         self._facts_generation = 0
         self._unseen: tuple[Snapshot, int] | None = None
 
@@ -85,8 +85,16 @@ class Reader:
         """Those of the messages that the UIDs stand for now."""
         if self._facts_generation != self.keeper.generation:
             self._facts_generation = self.keeper.generation
-            self._facts = Facts(self._context.index, self.keeper.directory)
+            self._facts = self._new_facts()
         return self._facts
+
+    def _new_facts(self) -> Facts:
+        keeper = self.keeper
+        return Facts(self._context.index, keeper.directory, self._context.shared.values, keeper.known_messages)
+
+    def known_messages(self) -> Sequence[Message]:
+        """Those that are in memory, whether they are still there or not; looks at nothing."""
+        return self.keeper.known_messages()
 
     def open(self, message: Message) -> Content:
         """Open its octets; StoreError EXPUNGED when it is gone."""

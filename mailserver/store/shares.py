@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -134,7 +134,7 @@ class Shares:
 
     # -- changing
 
-    def note(self, owner: str, lists: Mapping[str, Iterable[Identifier]], gone: Iterable[str] = ()) -> None:
+    def note(self, owner: str, lists: Mapping[str, Iterable[Identifier]], gone: Collection[str] = ()) -> None:
         """The lists of these mailboxes of an account speak of these; the names ``gone`` have none any more.
 
         Never fails: what cannot be written is found again by the next look at the mailbox.

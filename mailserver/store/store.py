@@ -17,6 +17,7 @@ from mailserver.store.context import Shared
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.indexer import Indexer
+from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Limits
 from mailserver.store.shares import Record, Shares, record_of, users_of
 from mailserver.store.texts import TextCache
@@ -61,7 +62,7 @@ class Store:
         above = os.path.dirname(os.path.abspath(self._template.partition("{")[0] + "x"))
         self.shares = Shares(above, counters, self._all_lists, sync=self._sync) if shared else None
         self.rights_tick: Callable[[], int] = self.shares.tick if self.shares is not None else int
-        self._shared = Shared(counters, Watcher(), Indexer(), TextCache(), self.shares)
+        self._shared = Shared(counters, Watcher(), Indexer(), TextCache(), Values(), Open(), self.shares)
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -110,15 +111,16 @@ class Store:
             self._making.pop(user, None)
             self._accounts[user] = self._recent[user] = found
             self._recent.move_to_end(user)
-            if len(self._recent) > _KEPT_OPEN:
-                self._recent.popitem(last=False)
+            oldest = self._recent.popitem(last=False)[1] if len(self._recent) > _KEPT_OPEN else None
+        if oldest is not None:
+            oldest.rest()
         return found
 
     def index_of(self, user: str) -> str:
         """Where the user's index lies."""
         if self._index_path:
             return f"{self._index_path}/{user}/{INDEX_NAME}"
-        return f"{self.directory(user)}/{INDEX_NAME}"
+        return f"{self.tree_of(user).home}/{INDEX_NAME}"
 
     def tree_of(self, user: str) -> Tree:
         """The user's mailboxes, without opening the account, which may change something."""
@@ -142,7 +144,6 @@ class Store:
     def _opened(self, user: str) -> Account:
         return Account(
             user,
-            self.directory(user),
             self.index_of(user),
             self._shared,
             tree=self.tree_of(user),

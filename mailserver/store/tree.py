@@ -9,17 +9,31 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mailserver.store import names, special, subscriptions
+from mailserver.store import names, nested, special, subscriptions
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.lane import LANE
-from mailserver.store.layout import DOT_LOCK, INBOX_FILE, LAYOUTS, identity, is_mbox
+from mailserver.store.layout import (
+    DOVECOTS,
+    INBOX_FILE,
+    LAYOUTS,
+    MAILDIR_PARTS,
+    NESTED_INBOX_FILE,
+    OWN,
+    Walk,
+    identity,
+    is_book,
+    is_foreign,
+    is_lock,
+    is_mbox,
+)
 from mailserver.store.model.message import MailboxInfo
 
+LOCK_NAME = "mailserver-account.lock"  # of the tree of mailboxes
 _YOUNG_NS = 50_000_000  # a change this close behind a look may bear a time that does not show it
 
 
@@ -28,15 +42,14 @@ class _Seen:
     """What was found at the last look, and the times that say whether it still holds."""
 
     mark: tuple[int, ...]
-    watched: tuple[str, ...]
     looked: int
-    directories: frozenset[str]
+    walk: Walk
     subscribed: tuple[str, ...]
     uses: dict[str, str]
 
 
 class Tree:
-    """``root`` is the account's directory; ``layout`` a key of `LAYOUTS`; ``mbox``: new mailboxes are mboxes."""
+    """``root`` is the directory of the mailboxes; ``layout`` a key of `LAYOUTS`; ``mbox``: new mailboxes are mboxes."""
 
     def __init__(
         self, root: str, layout: str = "maildir++", *, mbox: bool = False, inbox: str = "", sync: bool
@@ -45,23 +58,66 @@ class Tree:
         self.root = root
         self._layout = LAYOUTS[layout]
         self._mbox = mbox
-        self._inbox = inbox or f"{root}/{INBOX_FILE}"
         self._sync = sync
-        self._subscriptions = f"{root}/{subscriptions.NAME}"
-        self._special = f"{root}/{special.NAME}"
+        self._own = self._layout.nested and self._keeps_apart()
+        self.home = f"{root}/{OWN}" if self._own else root
+        self._inbox = inbox or f"{root}/{NESTED_INBOX_FILE if self._own else INBOX_FILE}"
+        self._subscriptions = f"{root}/{'.' if self._own else ''}{subscriptions.NAME}"
+        self._special = f"{self.home}/{special.NAME}"
         self._inbox_path: str | None = None
         self._seen: _Seen | None = None
         self._listed: tuple[_Seen, Sequence[MailboxInfo]] | None = None
+
+    def _keeps_apart(self) -> bool:
+        """Whether our own files are, or will be, in a directory of their own: not where a Maildir was the beginning."""
+        if os.path.isdir(f"{self.root}/{OWN}"):
+            return True
+        return self._mbox and not os.path.lexists(f"{self.root}/{LOCK_NAME}") and identity(self.root) is None
+
+    @property
+    def control(self) -> str:
+        """Where the last UIDVALIDITY is noted, beside or by Dovecot."""
+        return f"{self.root}/{DOVECOTS}" if self._own else self.root
 
     # -- places
 
     def check(self, name: str) -> str:
         """The canonical name; StoreError BAD_NAME when it cannot be stored."""
         name = names.check(name)
-        locked = self._mbox and self._layout.directory(name).endswith(DOT_LOCK)
-        if locked or not self._layout.possible(name):
+        if not self._possible(name):
             raise StoreError(Kind.BAD_NAME, "the mailbox name has a part that is reserved")
         return name
+
+    def _possible(self, name: str) -> bool:
+        if not self._layout.nested:
+            return not (self._mbox and is_lock(self._layout.directory(name)))
+        if name == names.INBOX:
+            return True
+        if not self._own and not self._layout.possible(name):
+            return False
+        place = self.root
+        for level in self._layout.directory(name).split("/"):
+            if level == "cur" or level.startswith(".") or (self._own and is_lock(level)):
+                return False
+            if not self._may_stand(place, level):
+                return False
+            place = f"{place}/{level}"
+        return True
+
+    def _may_stand(self, place: str, level: str) -> bool:
+        """Not where the parts and the books of a Maildir are."""
+        if self._own and not ((level in MAILDIR_PARTS or is_book(level)) and _is_maildir(place)):
+            return True
+        if level in MAILDIR_PARTS:
+            return False
+        there = f"{place}/{level}"
+        return not is_book(level) or os.path.isdir(there) or not (self._mbox or os.path.lexists(there))
+
+    def may_be_mbox(self, name: str) -> bool:
+        """Whether a file of this name would be found as a mailbox."""
+        place, _, level = self.path(name).rpartition("/")
+        apart = not self._layout.nested or (self._own and not _is_maildir(place))
+        return name == names.INBOX or apart or not is_book(level)
 
     def directory(self, name: str) -> str:
         """The mailbox's name in the index."""
@@ -79,30 +135,58 @@ class Tree:
     def _find_inbox(self) -> str:
         if identity(self.root) is not None:
             return self.root
-        return self._inbox if self._mbox or is_mbox(self._inbox) else self.root
+        return self._inbox if self._mbox or self._own or is_mbox(self._inbox) else self.root
 
     def paths(self) -> list[tuple[str, str]]:
         """Directory and path of every mailbox."""
         inbox = self.path(names.INBOX)
-        return [("", inbox), *((d, f"{self.root}/{d}") for d in self._look().directories)]
+        return [("", inbox), *((d, f"{self.root}/{d}") for d in self._look().walk.directories)]
 
     def exists(self, name: str) -> bool:
         """Whether it can be opened."""
         return identity(self.path(name)) is not None
+
+    def is_level(self, name: str) -> bool:
+        """Whether it is a directory for mailboxes, and no mailbox itself."""
+        return self._own and name != names.INBOX and os.path.isdir(self.path(name)) and not self.exists(name)
+
+    def taken(self, name: str) -> bool:
+        """Whether a mailbox, or a level that is shown, has this name."""
+        return self.exists(name) or self.is_level(name)
+
+    def barren(self, name: str) -> bool:
+        """Whether there is a mailbox that can have no children."""
+        if not self._layout.nested:
+            return False
+        return self._own if name == names.INBOX else is_mbox(self.path(name))
+
+    def foreign(self, name: str) -> bool:
+        """Whether something lies there that is no mail. OSError."""
+        path = self.path(name)
+        return self.strict(name) and is_mbox(path) and is_foreign(path)
+
+    def strict(self, name: str) -> bool:
+        """Whether a file in this place need not be an mbox: the directory belongs to others too."""
+        return self._layout.nested and name != names.INBOX
 
     # -- changing
 
     def make(self, name: str) -> None:
         """Make a mailbox."""
         path = self.path(name)
-        if self._mbox:
+        if self._mbox or (self._own and name == names.INBOX):
             make_directories(os.path.dirname(path), sync=self._sync)
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            nested.make_mbox(path, self.root if self._own and name != names.INBOX else None)
             if self._sync:
                 sync_path(os.path.dirname(path))
         else:
             MaildirFolder(path, sync=self._sync).make(top=name == names.INBOX)
         self._seen = self._inbox_path = None
+
+    def make_level(self, name: str) -> None:
+        """Make a directory for mailboxes, if it is missing."""
+        nested.make_level(self.path(name), self.root, sync=self._sync)
+        self._seen = None
 
     def places(self, name: str) -> tuple[str, str]:
         """Where the mailbox is when it is a Maildir, and when it is an mbox."""
@@ -124,6 +208,11 @@ class Tree:
         """Whether the directory of a mailbox holds those of its children."""
         return self._layout.nested
 
+    @property
+    def apart(self) -> bool:
+        """Whether a mailbox is a file, and what has children is none."""
+        return self._own
+
     def hidden(self, name: str) -> str:
         """A name in the account's directory that is no mailbox's."""
         return f".{name}" if self._layout.nested else name
@@ -137,7 +226,9 @@ class Tree:
 
     def restore(self, name: str) -> bool:
         """INBOX is always there, though many programs remove an mbox that they have emptied; whether it is back."""
-        if name != names.INBOX or not self._mbox or not os.path.isdir(os.path.dirname(self.path(name))):
+        if name != names.INBOX or not (self._mbox or self._own):
+            return False
+        if not os.path.isdir(os.path.dirname(self.path(name))):
             return False
         with contextlib.suppress(FileExistsError):
             self.make(name)
@@ -148,8 +239,7 @@ class Tree:
         path = self.path(name)
         if self._layout.nested and not is_mbox(path):
             os.makedirs(grave, mode=0o700)
-            with os.scandir(path) as entries:
-                mine = [e.name for e in entries if not e.is_dir() or e.name in ("new", "tmp")]
+            mine = nested.parts(path)
             os.rename(f"{path}/cur", f"{grave}/cur")  # first: from here on it is no mailbox
             for entry in mine:
                 os.rename(f"{path}/{entry}", f"{grave}/{entry}")
@@ -157,9 +247,16 @@ class Tree:
             with contextlib.suppress(OSError):  # it has children
                 os.rmdir(path)
         else:
-            os.rename(path, grave)
+            nested.put_away(path, grave)
             self._settle(os.path.dirname(path))
         self._drop_use(name)
+        self.changed()
+
+    def remove_level(self, name: str) -> None:
+        """Remove a directory without mailboxes. OSError when there is something else in it."""
+        path = self.path(name)
+        nested.remove_level(path)
+        self._settle(os.path.dirname(path))
         self.changed()
 
     def move(self, old: str, new: str) -> None:
@@ -167,21 +264,37 @@ class Tree:
         old_path, new_path = self.path(old), self.path(new)
         if self._layout.nested and not is_mbox(old_path):
             make_directories(new_path, sync=self._sync)
-            with os.scandir(old_path) as entries:
-                mine = [e.name for e in entries if not e.is_dir() or e.name in ("new", "tmp")]
-            for entry in [*mine, "cur"]:  # ``cur`` last: it says that the mailbox is complete
+            for entry in [*nested.parts(old_path), "cur"]:  # ``cur`` last: it says that the mailbox is complete
                 os.rename(f"{old_path}/{entry}", f"{new_path}/{entry}")
             self._settle(new_path, old_path)
             with contextlib.suppress(OSError):  # its children have not moved yet
                 os.rmdir(old_path)
         else:
-            os.rename(old_path, new_path)
+            make_directories(os.path.dirname(new_path), sync=self._sync)
+            nested.move(old_path, new_path)
             self._settle(os.path.dirname(new_path), os.path.dirname(old_path))
-        uses = special.read(self._special)
-        if old in uses and os.path.exists(self._special):
-            uses[new] = uses.pop(old)
-            special.write(self._special, uses, sync=self._sync)
+        self._move_uses(old, new)
         self.changed()
+
+    def can_move_whole(self, old: str, new: str) -> bool:
+        """Whether a mailbox or level is a directory that can be renamed with everything below it."""
+        return self._layout.nested and os.path.isdir(self.path(old)) and not os.path.lexists(self.path(new))
+
+    def move_whole(self, old: str, new: str) -> None:
+        """Rename a directory with everything below it."""
+        old_path, new_path = self.path(old), self.path(new)
+        os.rename(old_path, new_path)
+        self._settle(os.path.dirname(new_path), os.path.dirname(old_path))
+        self._move_uses(old, new)
+        self.changed()
+
+    def _move_uses(self, old: str, new: str) -> None:
+        uses = special.read(self._special)
+        moved = {name: use for name, use in uses.items() if name == old or name.startswith(old + names.SEPARATOR)}
+        if moved and os.path.exists(self._special):
+            left = {name: use for name, use in uses.items() if name not in moved}
+            left |= {new + name[len(old) :]: use for name, use in moved.items()}
+            special.write(self._special, left, sync=self._sync)
 
     def prune(self, name: str) -> None:
         """Remove what is left of a name whose mailboxes have all moved away."""
@@ -228,32 +341,43 @@ class Tree:
             subscribed.remove(name)
             subscriptions.write(self._subscriptions, subscribed, sync=self._sync)
 
+    def prepare(self) -> None:
+        """Make the directory in which our own files lie, and ``tmp`` there."""
+        for place in (self.root, self.home):
+            make_directories(place, sync=self._sync)
+        os.makedirs(f"{self.home}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
+
     def found(self) -> None:
-        """Make the mailboxes of a new account, subscribed; INBOX last: it says that the account is complete."""
-        os.makedirs(f"{self.root}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
-        for name in special.DEFAULTS:
-            if not self.exists(name):
-                self.make(name)
-        subscriptions.write(self._subscriptions, list(special.DEFAULTS), sync=self._sync)
+        """Make what an account has from the beginning; INBOX last: it says that the account is complete.
+
+        Where there is mail already, though INBOX is missing (other programs remove an empty one), that is INBOX alone.
+        """
+        self.prepare()
+        first = {self._layout.directory(name) for name in special.DEFAULTS}
+        if not os.path.lexists(self._subscriptions) and self._look().walk.directories <= first:
+            for name in special.DEFAULTS:
+                if not self.exists(name):
+                    self.make(name)
+            subscriptions.write(self._subscriptions, list(special.DEFAULTS), sync=self._sync)
         self.make(names.INBOX)
 
     # -- looking
 
     def _look(self) -> _Seen:
         seen = self._seen
-        watched = seen.watched if seen is not None else (self.root,)
+        watched = seen.walk.watched if seen is not None else (self.root,)
         with LANE:
             mark = self._mark(watched)
         if seen is not None and seen.mark == mark and seen.looked > max(mark) + _YOUNG_NS:
             return seen
         looked = time.time_ns()
-        walk = self._layout.walk(self.root)
+        walk = self._layout.walk(self.root, own=self._own)
         if walk.watched != watched:
             mark = self._mark(walk.watched)
             if max(mark) > looked:  # changed meanwhile: the next look shall not believe this one
                 looked = 0
         subscribed = tuple(self._read_subscriptions())
-        self._seen = seen = _Seen(mark, walk.watched, looked, walk.directories, subscribed, special.read(self._special))
+        self._seen = seen = _Seen(mark, looked, walk, subscribed, special.read(self._special))
         return seen
 
     def _mark(self, watched: tuple[str, ...]) -> tuple[int, ...]:
@@ -272,18 +396,35 @@ class Tree:
         return listed[1]
 
     def _list(self, seen: _Seen) -> Sequence[MailboxInfo]:
-        real = {name for d in seen.directories if (name := self._layout.name(d)) is not None}
+        real = self._names(seen.walk.directories)
         real.add(names.INBOX)
-        every = set(real)
-        for name in real:
+        every = real | self._names(seen.walk.levels)
+        for name in list(every):
             every.update(names.parents(name))
         with_children = {parent for name in every for parent in names.parents(name)[-1:]}
+        barren = self._names(seen.walk.files)
+        if self.barren(names.INBOX):
+            barren.add(names.INBOX)
         subscribed = set(seen.subscribed)
         ordered = sorted(every, key=lambda name: (name != names.INBOX, name))
         return [
-            MailboxInfo(name, name in real, name in with_children, name in subscribed, seen.uses.get(name, ""))
+            MailboxInfo(
+                name,
+                name in real,
+                name in with_children,
+                name in subscribed,
+                seen.uses.get(name, ""),
+                name not in barren or name in with_children,
+            )
             for name in ordered
         ]
+
+    def _names(self, directories: Iterable[str]) -> set[str]:
+        return {name for d in directories if (name := self._layout.name(d)) is not None}
+
+
+def _is_maildir(path: str) -> bool:
+    return os.path.isdir(f"{path}/cur")
 
 
 def bury(grave: str) -> None:
@@ -298,5 +439,5 @@ def bury(grave: str) -> None:
 def _mtime(path: str) -> int:
     try:
         return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return 0

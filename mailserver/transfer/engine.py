@@ -125,7 +125,7 @@ class Import:
             try:
                 target = Target(self.account, name, folder, imported, self.record)
             except StoreError as error:
-                if error.kind is not Kind.BAD_NAME:
+                if error.kind not in (Kind.BAD_NAME, Kind.CANNOT, Kind.EXISTS):  # the last: a level of that name
                     raise
                 result.problem = f"{error.text}; give it another one with --map"
                 continue

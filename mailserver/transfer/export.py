@@ -11,8 +11,9 @@ import os
 import tempfile
 from collections.abc import Callable
 
+from mailserver.store import names
 from mailserver.store.account import Account
-from mailserver.store.layout import INBOX_FILE
+from mailserver.store.layout import INBOX_FILE, OWN
 from mailserver.store.store import Store
 from mailserver.transfer import couriers
 from mailserver.transfer.engine import Import, Progress, Result
@@ -22,7 +23,6 @@ from mailserver.transfer.record import NAME, Record
 from mailserver.transfer.sources.account import AccountOrigin, UniqueIds
 
 FORMATS = ("maildir", "mbox", "courier")
-_PARTS = ("tmp", "new", "cur")
 
 
 def export(
@@ -41,7 +41,9 @@ def export(
     StoreError; SourceError when something else is in the directory; OSError.
     """
     root = os.path.abspath(directory)
-    _prepare(root, "mbox" if form == "mbox" else "maildir")
+    nested = form == "mbox" and layout == "fs"
+    _check(root, "mbox" if form == "mbox" else "maildir", nested=nested)
+    os.makedirs(root, mode=0o700, exist_ok=True)
     if form == "courier":
         couriers.to_ours(root)
     with (
@@ -53,9 +55,13 @@ def export(
             layout=layout,
         ) as store,
     ):
+        tree = store.tree_of(os.path.basename(root))
+        tree.prepare()
+        if not tree.exists(names.INBOX):  # so that it is no new account, which gets the usual folders
+            tree.make(names.INBOX)
         target = store.account(os.path.basename(root))
         origin = AccountOrigin(account, unique_ids)
-        record = Record(root, origin.identity, writing=True)
+        record = Record(target.root, origin.identity, writing=True)
         try:
             results = Import(target, origin, record, mapping, jobs, show).run()
         finally:
@@ -64,17 +70,15 @@ def export(
     return results, lost
 
 
-def _prepare(root: str, format: str) -> None:
-    """Make the INBOX, so that it is no new account, which gets the usual folders."""
-    if os.path.isdir(root) and os.listdir(root) and not os.path.exists(f"{root}/{NAME}"):
+def _check(root: str, format: str, *, nested: bool) -> None:
+    """Whether nothing else is there. SourceError."""
+    noted = [f"{root}/{NAME}", f"{root}/{OWN}/{NAME}"]
+    if os.path.isdir(root) and os.listdir(root) and not any(map(os.path.exists, noted)):
         raise SourceError(f"{root}: it is not empty, and no export was there before")
-    os.makedirs(f"{root}/tmp", mode=0o700, exist_ok=True)  # noqa: S108 - a Maildir has a tmp of its own
-    if format == "mbox":
-        if os.path.isdir(f"{root}/cur"):
-            raise SourceError(f"{root}: a Maildir is there already")
-        os.close(os.open(f"{root}/{INBOX_FILE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return
-    if os.path.exists(f"{root}/{INBOX_FILE}"):
+    there = [name for name in ("cur", INBOX_FILE, OWN) if os.path.exists(f"{root}/{name}")]
+    if format == "mbox" and "cur" in there:
+        raise SourceError(f"{root}: a Maildir is there already")
+    if format == "maildir" and {INBOX_FILE, OWN}.intersection(there):
         raise SourceError(f"{root}: mbox files are there already")
-    for part in _PARTS:
-        os.makedirs(f"{root}/{part}", mode=0o700, exist_ok=True)
+    if format == "mbox" and there and (OWN in there) is not nested:
+        raise SourceError(f"{root}: mbox files are there already, laid out otherwise")

@@ -6,6 +6,7 @@ import copy
 import poplib
 import re
 import smtplib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.program import Program, receiving
 
 USERS = ("alice", "bob", "carol", "dave")
 Key = tuple[str, str, int]  # user, mailbox, UID
+_FIRST_DATE = 1_000_000_000  # in 2001
 MARK = re.compile(rb"^\S+ MARK(\d+)\r\n")
 
 
@@ -27,6 +29,7 @@ class Promised:
 
     there: dict[Key, bytes] = field(default_factory=dict)
     flags: dict[Key, frozenset[str]] = field(default_factory=dict)  # only of messages whose flags nobody changed since
+    dates: dict[Key, int] = field(default_factory=dict)  # INTERNALDATEs that were asked for
     gone: set[Key] = field(default_factory=set)  # may not come back
     used: dict[Key, bytes] = field(default_factory=dict)
     validity: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Drive:
     def _dropped(self, key: Key, *, surely: bool) -> None:
         del self.now.there[key]
         self.now.flags.pop(key, None)
+        self.now.dates.pop(key, None)
         if surely:
             self.now.gone.add(key)
 
@@ -133,6 +137,7 @@ class Drive:
         p.there = {(user, name(box), uid): o for (user, box, uid), o in p.there.items()}
         p.used = {(user, name(box), uid): o for (user, box, uid), o in p.used.items()}
         p.flags = {(user, name(box), uid): o for (user, box, uid), o in p.flags.items()}
+        p.dates = {(user, name(box), uid): o for (user, box, uid), o in p.dates.items()}
         p.gone = {(user, name(box), uid) for user, box, uid in p.gone}
         p.validity = {(user, name(box)): v for (user, box), v in p.validity.items()}
         p.rights = {(user, name(box), who): v for (user, box, who), v in p.rights.items()}
@@ -165,8 +170,11 @@ class Drive:
 
     def _append(self, box: str, flags: str, size: int = 0, user: str = "alice") -> None:
         octets = self._octets(size)
-        result = self.model.require(f"APPEND {box} {flags} {{}}".replace("  ", " "), octets)
+        date = _FIRST_DATE + self._serial * 86_400
+        sent = time.strftime("%d-%b-%Y %H:%M:%S +0000", time.gmtime(date))
+        result = self.model.require(f'APPEND {box} {flags} "{sent}" {{}}'.replace("  ", " "), octets)
         self._stored(box, int(result.code.split(" ")[2]), octets, flags)
+        self.now.dates[user, box, int(result.code.split(" ")[2])] = date
         self.now.validity[user, box] = int(result.code.split(" ")[1])
 
     def _transferred(self, result: Result, key: Key, box: str, user: str) -> None:
@@ -175,6 +183,8 @@ class Drive:
         (new,) = numbers(code.split(" ")[3])
         flags = self.now.flags.get(key)
         self._stored(box, new, self.now.there[key], user=user)
+        if key in self.now.dates:
+            self.now.dates[user, box, new] = self.now.dates[key]
         if flags is None:
             del self.now.flags[user, box, new]
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ class Node:
 
     octets: bytes = b""
     safe: bytes = b""
+    date: int | None = None  # the time of change that was set, None when something was written since
+    safe_date: int | None = None
     names: dict[str, Node] | None = None
     safe_names: dict[str, Node] = field(default_factory=dict)
 
@@ -50,7 +53,7 @@ class Disk:
         self.root = Node(names={})
         self._open: dict[int, _Open] = {}
         self._steps: list[Step] = []  # changes of names that are not on the disk
-        self._syncing: dict[int, tuple[Node, bytes, int]] = {}
+        self._syncing: dict[int, tuple[Node, bytes, int | None, int]] = {}
         self.files: list[Node] = []
 
     # -- names
@@ -107,13 +110,13 @@ class Disk:
         if file is None:
             return
         if not call.done:
-            self._syncing[call.thread] = file.node, file.node.octets, len(self._steps)
+            self._syncing[call.thread] = file.node, file.node.octets, file.node.date, len(self._steps)
             return
-        node, octets, count = self._syncing.pop(call.thread)
+        node, octets, date, count = self._syncing.pop(call.thread)
         if call.result != 0:
             return
         if node.names is None:
-            node.safe = octets
+            node.safe, node.safe_date = octets, date
             return
         self._commit(self._steps[:count], node)
 
@@ -189,6 +192,10 @@ class Disk:
         if (file := self._open.get(call.fds[0][0])) is not None:
             file.node.octets = file.node.octets.ljust(number(call, -1) + number(call, -2), b"\0")
 
+    def _do_utimens(self, call: Call) -> None:
+        if (file := self._open.get(call.fds[0][0])) is not None:
+            file.node.date = int(re.findall(r"tv_sec=(\d+)", " ".join(call.words))[1])
+
     def _do_mkdir(self, call: Call) -> None:
         self._name((call.paths[0], Node(names={})))
 
@@ -240,6 +247,7 @@ class Disk:
 
 def _put(node: Node, at: int, data: bytes) -> None:
     octets = node.octets.ljust(at, b"\0")
+    node.date = None
     node.octets = octets[:at] + data + octets[at + len(data) :]
 
 
@@ -253,7 +261,11 @@ def _write(node: Node, target: Path, written: dict[int, Path], rng: random.Rando
             os.link(written[id(inner)], path)
         else:
             written[id(inner)] = path
-            path.write_bytes(_octets(inner, rng) if rng.random() < chance else inner.safe)
+            lucky = rng.random() < chance
+            path.write_bytes(_octets(inner, rng) if lucky else inner.safe)
+            date = rng.choice((inner.date, inner.safe_date)) if lucky else inner.safe_date
+            if date is not None:
+                os.utime(path, (date, date))
 
 
 def _octets(node: Node, rng: random.Random) -> bytes:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.store.account import sweep
 from mailserver.store.check import check_account
+from mailserver.store.tidy import sweep
 from tests.concurrency.model import Model
 from tests.crash.client import BOXES, Client, RenameClient
 from tests.crash.ledger import RENAMED, Ledger, demand

@@ -108,6 +108,8 @@ def demand_box(account: Account, user: str, box: str, promised: Promised) -> Non
         assert uid in found, f"{box} {uid} is lost"
         m, read = found[uid]
         assert read == octets, f"{box} {uid} has other octets"
+        date = promised.dates.get((user, box, uid), m.internaldate)
+        assert m.internaldate == date, f"{box} {uid} has the date {m.internaldate}, promised {date}"
         wanted = promised.flags.get((user, box, uid))
         if wanted is not None:
             has = {name for name, bit in _FLAGS.items() if m.flags & bit} | {word.lower() for word in m.keywords}

@@ -14,7 +14,7 @@ import pytest
 WATCHED = (
     *("openat", "open", "creat", "close", "lseek", "read", "write", "writev", "pwrite64", "pwritev", "ftruncate"),
     *("truncate", "fallocate", "fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat", "unlink"),
-    *("unlinkat", "mkdir", "mkdirat", "rmdir", "sendto", "sendmsg", "recvfrom"),
+    *("unlinkat", "mkdir", "mkdirat", "rmdir", "utimensat", "sendto", "sendmsg", "recvfrom"),
 )
 _OF_ONE = ("sendto", "sendmsg", "recvfrom", "read", "write", "writev", "pwrite64", "pwritev")  # strings are octets
 _LINE = re.compile(r"(\d+) +(?:(\w+)\(|<\.\.\. (\w+) resumed>)(.*)$")

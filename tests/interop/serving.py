@@ -34,17 +34,18 @@ def serve(
     users: Sequence[str] = ("user1", "user2"),
     certificate: tuple[Path, Path] | None = None,
     pop3: Mapping[str, Any] | None = None,
+    storage: Mapping[str, Any] | None = None,
 ) -> App:
     """An App, not yet started, of IMAP, POP3, SMTP and LMTP on free ports of loopback; TLS ports with a certificate.
 
-    ``pop3``: settings of that section.
+    ``pop3``, ``storage``: settings of these sections.
     """
     ports = {"host": "127.0.0.1", "port": 0, "ssl_port": 0 if certificate else -1}
     tls = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1])) if certificate else TlsConfig()
     settings = Settings(
         hostname="mail.example.com",
         domains=("example.com",),
-        storage=StorageConfig(mailbox_path=str(mail), durability="relaxed"),
+        storage=StorageConfig(**{"mailbox_path": str(mail), "durability": "relaxed", **(storage or {})}),
         tls=tls,
         imap=ImapConfig(**ports),
         pop3=Pop3Config(**ports, **(pop3 or {})),
@@ -82,7 +83,7 @@ def run(
         capture_output=True,
         env=variables,
         cwd=home,
-        timeout=60,
+        timeout=180,  # some sync each of hundreds of messages, on a disk that others use too
         check=False,
     )
     assert done.returncode in accept, (arguments, done.returncode, done.stdout[-3000:], done.stderr[-3000:])

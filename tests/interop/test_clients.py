@@ -153,6 +153,7 @@ def _getmail(app: App, home: Path, *, delete: bool = False, everything: bool = F
     return delivered_files(folder)
 
 
+@pytest.mark.timeout(400)
 def test_getmail(app: App, home: Path, mail: Delivered) -> None:
     found = _getmail(app, home)
     assert len(found) == len(mail.messages)

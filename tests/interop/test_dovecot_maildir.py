@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import poplib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,57 +10,12 @@ import pytest
 
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
+from tests.interop.remembered import drop, state
 from tests.interop.serving import PASSWORD, serve
-from tests.interop.wire import Wire, fetched
+from tests.interop.wire import Wire
 from tests.messages import corpus
 
 _FOLDERS = ["INBOX", "Work", "Work/2024", "Entw&APw-rfe", "&ZeVnLIqe-", "A b (c)", "Sent", "a&-b"]
-_STATUS = "(MESSAGES UIDNEXT UIDVALIDITY UNSEEN)"
-
-
-def _state(wire: Wire) -> dict[str, object]:
-    """All that an IMAP client remembers of an account."""
-    listed = sorted(_names(wire('LIST "" "*"')))
-    state: dict[str, object] = {"folders": listed, "subscribed": sorted(_names(wire('LSUB "" "*"')))}
-    for name in listed:
-        quoted = f'"{name}"'
-        (status,) = wire(f"STATUS {quoted} {_STATUS}")
-        validity = re.search(rb"UIDVALIDITY (\d+)", b" ".join(wire(f"EXAMINE {quoted}")))
-        messages = fetched(wire("FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)", fails=True))
-        state[name] = (
-            sorted(re.findall(rb"[A-Z]+ \d+", status)),
-            validity and validity[1],
-            [_message(messages[n]) for n in sorted(messages)],
-        )
-    return state
-
-
-def _names(lines: list[bytes]) -> list[str]:
-    found = [re.search(rb'"/" (?:"([^"]*)"|(\S+))\r\n', line) for line in lines]
-    return [(m[1] or m[2]).decode() for m in found if m]
-
-
-def _message(answer: bytes) -> tuple[object, ...]:
-    flags = re.search(rb"FLAGS \(([^)]*)\)", answer)
-    assert flags is not None
-    uid, date, size = re.search(rb"UID (\d+)", answer), re.search(rb'"(.*)"', answer), re.search(rb"SIZE (\d+)", answer)
-    assert uid is not None
-    assert date is not None
-    assert size is not None
-    return int(uid[1]), frozenset(flags[1].split()) - {b"\\Recent"}, date[1].lstrip(b" 0"), int(size[1])
-
-
-def _drop(port: int) -> tuple[object, ...]:
-    """All that a POP3 client sees, and the messages."""
-    client = poplib.POP3("127.0.0.1", port, timeout=30)
-    client.user("user1")
-    client.pass_(PASSWORD)
-    count, _ = client.stat()
-    tops = [client.top(n, 3)[1] for n in range(1, count + 1)]
-    retrieved = [client.retr(n)[1] for n in range(1, count + 1)]
-    seen = (client.stat(), client.uidl()[1], client.list()[1], tops, retrieved)
-    client.quit()
-    return seen
 
 
 def _fill(wire: Wire) -> None:
@@ -123,9 +76,9 @@ class Both:
 
     def state(self, server: Callable[[], object]) -> tuple[object, object]:
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
-            drop = _drop(ports["pop3"])  # first, for RETR sets \\Seen
+            read = drop(ports["pop3"])  # first, for RETR sets \\Seen
             with Wire(ports["imap"], "user1", PASSWORD) as wire:
-                return _state(wire), drop
+                return state(wire), read
 
     def act(self, server: Callable[[], object], action: Callable[[Wire], None]) -> None:
         with server() as ports, Wire(ports["imap"], "user1", PASSWORD) as wire:  # type: ignore[attr-defined]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mailserver.store.store import Store
 from tests.transcripts.runner import Player, Transcript, load
 
 FOLDER = Path(__file__).parent / "imap"
+_TREE = re.compile(r"C: (CREATE|DELETE|RENAME|LIST|LSUB|SUBSCRIBE)\b")
 USERS = {"alice": "secret", "username": "password", "bob": "two words"}
 
 
@@ -38,12 +40,14 @@ def deliver(store: Store, octets: bytes, user: str, mailbox: str = "INBOX", flag
         box.append([Append(incoming, flags)])
 
 
-def variables(store: Store, user: str) -> dict[str, str | Callable[[Mapping[str, str]], str]]:
+def variables(store: Store, user: str, mailbox_format: str) -> dict[str, str | Callable[[Mapping[str, str]], str]]:
+    """``$leaf``: how LIST calls a mailbox without children."""
+
     def arrive(known: Mapping[str, str]) -> str:
         deliver(store, message(9), user)
         return "now"
 
-    return {"deliver": arrive}
+    return {"deliver": arrive, "leaf": "\\NoInferiors" if mailbox_format == "mbox-fs" else "\\HasNoChildren"}
 
 
 def prepare(store: Store, transcript: Transcript) -> str:
@@ -61,8 +65,16 @@ def prepare(store: Store, transcript: Transcript) -> str:
     return user
 
 
-@pytest.mark.parametrize("mailbox_format", ["maildir", "mbox"])
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+def played() -> Iterator[tuple[Path, str]]:
+    """Each on both formats, and on nested mboxes when it looks at the tree, unless it says ``formats``."""
+    for path in sorted(FOLDER.glob("*.txt")):
+        text = path.read_text()
+        usual = ["maildir", "mbox", *(["mbox-fs"] if _TREE.search(text) else [])]
+        for mailbox_format in load(path).settings.get("formats", usual):
+            yield path, mailbox_format
+
+
+@pytest.mark.parametrize(("path", "mailbox_format"), list(played()), ids=lambda value: getattr(value, "stem", value))
 def test_transcript(path: Path, mailbox_format: str, tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     transcript = load(path)
     tls = {"certificate": str(certificate[0]), "private_key": str(certificate[1])}
@@ -71,7 +83,8 @@ def test_transcript(path: Path, mailbox_format: str, tmp_path: Path, certificate
         port=0,
         ssl_port=-1,
         mailbox_path=str(tmp_path / "mail"),
-        mailbox_format=mailbox_format,
+        mailbox_format=mailbox_format.partition("-")[0],
+        mailbox_layout=mailbox_format.partition("-")[2] or "maildir++",
         users=USERS,
         max_message_size=int(transcript.settings.get("limit", ["100000"])[0]),
         **(tls if "tls" in transcript.settings else {}),
@@ -79,9 +92,8 @@ def test_transcript(path: Path, mailbox_format: str, tmp_path: Path, certificate
     with ImapServer(config) as server:
         user = prepare(server.services.store, transcript)
         client = ssl.create_default_context(cafile=str(certificate[0]))
-        player = Player(
-            ("127.0.0.1", server.port), protocol="imap", variables=variables(server.services.store, user), tls=client
-        )
+        known = variables(server.services.store, user, mailbox_format)
+        player = Player(("127.0.0.1", server.port), protocol="imap", variables=known, tls=client)
         player.play(transcript)
     for account in filter(Path.is_dir, (tmp_path / "mail").glob("*")):
         assert check_account(str(account)) == []

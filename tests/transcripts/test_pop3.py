@@ -78,8 +78,10 @@ def variables(store: Store) -> dict[str, str | Callable[[Mapping[str, str]], str
 def fill(store: Store, transcript: Transcript) -> None:
     for number, size in enumerate(transcript.settings.get("sizes", []), 1):
         deliver(store, message(number, int(size)))
-    for words in [transcript.settings["raw"]] if "raw" in transcript.settings else []:
-        deliver(store, " ".join(words).encode().decode("unicode_escape").encode("latin-1"))
+    for name in sorted(transcript.settings):
+        if name.startswith("raw"):  # raw, or raw2 and so on
+            words = transcript.settings[name]
+            deliver(store, " ".join(words).encode().decode("unicode_escape").encode("latin-1"))
 
 
 @pytest.mark.parametrize("format", ["maildir", "mbox"])

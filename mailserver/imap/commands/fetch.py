@@ -45,6 +45,8 @@ def fetch(session: Session, args: Fetch) -> Completion:
     if args.messages.uid and Item.UID not in items:
         # RFC 9051 section 6.4.9: the answer to UID FETCH always has the UID
         items = (Item.UID, *items)
+    if args.window is not None:
+        chosen = args.window.of(chosen)  # RFC 9394 section 3.4: before CHANGEDSINCE chooses
     if args.changed_since is not None:
         chosen = _changed(session, view, args, chosen)
         items = items if Item.MODSEQ in items else (*items, Item.MODSEQ)

@@ -103,7 +103,10 @@ def _more(session: Session, args: List, name: str) -> None:
 # RFC 9051 section 7.3.1: children always, special uses always: iOS uses them without asking
 def _basic(info: MailboxInfo) -> list[str]:
     words = [] if info.selectable else ["\\Noselect"]
-    words.append("\\HasChildren" if info.has_children else "\\HasNoChildren")
+    if info.inferiors:
+        words.append("\\HasChildren" if info.has_children else "\\HasNoChildren")
+    else:
+        words.append("\\NoInferiors")  # RFC 9051 section 6.3.9.4: implies \HasNoChildren
     if info.special_use and info.selectable:
         words.append(info.special_use)
     return words

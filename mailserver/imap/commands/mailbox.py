@@ -166,12 +166,16 @@ def create(session: Session, args: Create) -> Completion:
         use = known[args.special_use[0].lower()]
         if any(info.special_use == use and info.selectable for info in account.mailboxes()):
             raise Refused("Another mailbox has this special use", b"USEATTR")
-    account.create(place.name, use)
+    if use and account.tree.apart and place.name.endswith("/"):
+        raise Refused("Only a mailbox has a special use", b"USEATTR")
+    mailbox = account.create(place.name, use)
     name = place.shown
     if "IMAP4REV2" in session.enabled and name != session.decode_name(args.name):
         # RFC 9051 section 6.3.9.7: OLDNAME tells a client under which name its mailbox was made
         supplied = session.encode_name(session.decode_name(args.name))
         session.write(b'* LIST () "/" %b ("OLDNAME" (%b))\r\n' % (session.encode_name(name), supplied))
+    if not mailbox:
+        return ok("CREATE completed, for names below it")
     # RFC 8474 section 4.1
     return ok("CREATE completed", b"MAILBOXID (%s)" % place.mailbox().object_id().encode())
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mailserver.imap.grammar.search import Search
+from mailserver.imap.grammar.search import Returns, Search
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.ops import metrics
@@ -18,6 +18,9 @@ from mailserver.store.model.search import Criterion
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
     from mailserver.imap.view import View
+
+
+_ALL = Returns(frozenset({"ALL"}))
 
 
 # RFC 9051 section 6.4.4
@@ -32,7 +35,7 @@ def search(session: Session, args: Search) -> Completion:
     metrics.IMAP_SEARCH.observe(time.perf_counter() - began)
     numbers: list[int] = [view.messages[i].uid if args.uid else i + 1 for i in found]
     if args.returns is not None or "IMAP4REV2" in session.enabled:
-        returns = args.returns or frozenset({"ALL"})
+        returns = args.returns or _ALL
         extended(session, view, returns, args.uid, found, numbers, modseq=args.criteria.modseq)
     else:
         modseq = b" (MODSEQ %d)" % highest(view, found) if args.criteria.modseq and found else b""
@@ -40,7 +43,7 @@ def search(session: Session, args: Search) -> Completion:
     return ok("SEARCH completed")
 
 
-def find(view: View, key: Criterion, returns: frozenset[str] | None = None) -> list[int]:
+def find(view: View, key: Criterion, returns: Returns | None = None) -> list[int]:
     """Indexes of the messages that match."""
     resolver = store_search.Resolver(view.resolve_leniently, view.is_recent)
     try:
@@ -81,7 +84,7 @@ def _plain(numbers: Sequence[int]) -> bytes:
 def extended(
     session: Session,
     view: View,
-    returns: frozenset[str],
+    returns: Returns,
     uid: bool,
     found: Sequence[int],
     numbers: Sequence[int],
@@ -91,13 +94,16 @@ def extended(
     """Write ESEARCH for messages at the indexes ``found``, which the client calls ``numbers``; keep them for ``$``."""
     if "SAVE" in returns:
         view.saved = [view.messages[i].uid for i in _kept(returns, found)]
-        if returns == {"SAVE"}:
+        if returns.words == {"SAVE"}:
             return  # RFC 5182 section 2.1: nothing is said when only SAVE was asked
     parts = [b'* ESEARCH (TAG "' + session.tag + b'")'] + ([b"UID"] if uid else [])
     if numbers:
         parts += [b"MIN %d" % numbers[0]] if "MIN" in returns else []
         parts += [b"MAX %d" % numbers[-1]] if "MAX" in returns else []
         parts += [b"ALL " + number_set(numbers)] if "ALL" in returns else []
+    if returns.window is not None:
+        part = number_set(returns.window.of(numbers)) or b"NIL"
+        parts.append(b"PARTIAL (" + returns.window.label + b" " + part + b")")
     parts += [b"COUNT %d" % len(numbers)] if "COUNT" in returns else []
     if modseq and found:
         # RFC 7162 section 3.1.10: of the messages returned
@@ -106,8 +112,11 @@ def extended(
 
 
 # RFC 5182 section 2.1: with MIN or MAX, and neither ALL nor COUNT, only those are meant
-def _kept(returns: frozenset[str], found: Sequence[int]) -> Sequence[int]:
-    if returns & {"ALL", "COUNT"} or not returns & {"MIN", "MAX"}:
+# RFC 9394 section 3.2: with PARTIAL, and not COUNT, its part, and with them those
+def _kept(returns: Returns, found: Sequence[int]) -> Sequence[int]:
+    if returns.words & {"ALL", "COUNT"} or not returns.words & {"MIN", "MAX", "PARTIAL"}:
         return found
-    ends = [found[0]] if "MIN" in returns and found else []
-    return ends + ([found[-1]] if "MAX" in returns and found and found[-1:] != ends else [])
+    first = found[:1] if "MIN" in returns else []
+    last = found[-1:] if "MAX" in returns else []
+    part = returns.window.of(found) if returns.window is not None else []
+    return list(dict.fromkeys([*first, *part, *last]))

@@ -20,6 +20,7 @@ from mailserver.imap.grammar.syntax import (
     space,
     word,
 )
+from mailserver.imap.grammar.window import Window, window
 from mailserver.store.model.search import NumberSet
 
 
@@ -116,6 +117,7 @@ class Fetch:
     items: tuple[FetchItem, ...]
     changed_since: int | None = None
     vanished: bool = False
+    window: Window | None = None
 
 
 # RFC 9051 section 6.4.5: ALL, FAST and FULL stand for several items; only as the sole argument
@@ -142,8 +144,7 @@ def fetch(c: Cursor, uid: bool = False) -> Fetch:
     space(c)
     messages = sequence_set(c, uid)
     space(c)
-    items, changed_since, vanished = _arguments(c, uid)
-    return Fetch(messages, items, changed_since, vanished)
+    return Fetch(messages, *_arguments(c, uid))
 
 
 # RFC 9051 section 9: uid = "UID" SP (... / fetch / ...)
@@ -152,7 +153,8 @@ def uid_fetch(c: Cursor) -> Fetch:
     return fetch(c, uid=True)
 
 
-_Arguments = tuple[tuple[FetchItem, ...], int | None, bool]
+_Modifiers = tuple[int | None, bool, Window | None]
+_Arguments = tuple[tuple[FetchItem, ...], int | None, bool, Window | None]
 
 
 def _arguments(c: Cursor, uid: bool) -> _Arguments:
@@ -175,12 +177,12 @@ def _remembered(text: bytes, uid: bool) -> _Arguments:
 
 def _read_arguments(c: Cursor, uid: bool) -> _Arguments:
     items = _items(c)
-    changed_since, vanished = None, False
+    modifiers: _Modifiers = None, False, None
     if more(c):
         space(c)
-        changed_since, vanished = _modifiers(c, uid)
+        modifiers = _modifiers(c, uid)
     end(c)
-    return items, changed_since, vanished
+    return items, *modifiers
 
 
 # RFC 9051 section 9: fetch = ... ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att *(SP fetch-att) ")")
@@ -336,23 +338,34 @@ def _origin(partial: Partial | None) -> bytes:
 
 # RFC 4466 section 6: fetch-modifiers = SP "(" fetch-modifier *(SP fetch-modifier) ")"
 # RFC 7162 section 7: chgsince-fetch-mod = "CHANGEDSINCE" SP mod-sequence-value ; rexpunges-fetch-mod = "VANISHED"
-def _modifiers(c: Cursor, uid: bool) -> tuple[int | None, bool]:
+# RFC 9394 section 4: fetch-modifier =/ modifier-partial
+def _modifiers(c: Cursor, uid: bool) -> _Modifiers:
     start = c.pos
-    values = dict(parenthesized(c, _modifier, "CHANGEDSINCE or VANISHED"))
+    values: dict[str, int | Window] = dict(parenthesized(c, _modifier, "CHANGEDSINCE, VANISHED or PARTIAL"))
+    changed_since, part = values.get("CHANGEDSINCE"), values.get("PARTIAL")
     # RFC 7162 section 3.2.6: VANISHED "is only allowed" in UID FETCH, and together with CHANGEDSINCE
     if "VANISHED" in values and not (uid and "CHANGEDSINCE" in values):
         c.pos = start
         c.expected("VANISHED only in UID FETCH and with CHANGEDSINCE")
-    return values.get("CHANGEDSINCE"), "VANISHED" in values
+    if part is not None and not uid:  # RFC 9394 section 3.3: it extends UID FETCH
+        c.pos = start
+        c.expected("PARTIAL only in UID FETCH")
+    return (
+        changed_since if isinstance(changed_since, int) else None,
+        "VANISHED" in values,
+        part if isinstance(part, Window) else None,
+    )
 
 
-def _modifier(c: Cursor) -> tuple[str, int]:
+def _modifier(c: Cursor) -> tuple[str, int | Window]:
     start = c.pos
-    name = word(c, "CHANGEDSINCE or VANISHED")
+    name = word(c, "CHANGEDSINCE, VANISHED or PARTIAL")
     if name == "VANISHED":
         return name, 1
+    if name == "PARTIAL":
+        return name, window(c)
     if name != "CHANGEDSINCE":
         c.pos = start
-        c.expected("CHANGEDSINCE or VANISHED")
+        c.expected("CHANGEDSINCE, VANISHED or PARTIAL")
     space(c)
     return name, number(c, "a modification sequence", MAX_NUMBER64)  # Leniency.CHANGEDSINCE_ZERO

@@ -23,6 +23,7 @@ from mailserver.imap.grammar.syntax import (
     space,
     word,
 )
+from mailserver.imap.grammar.window import Window, window
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.search import (
     All,
@@ -46,7 +47,7 @@ from mailserver.store.model.search import (
 )
 
 MAX_NESTING = 100  # parentheses, NOT and OR within each other; Apple Mail nests two for each field it looks at
-RETURN_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE"})
+RETURN_OPTIONS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE", "PARTIAL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,23 @@ class Criteria:
 
 
 @dataclass(frozen=True, slots=True)
+class Returns:
+    """What stands behind RETURN: words in capitals, and the range of PARTIAL."""
+
+    words: frozenset[str]
+    window: Window | None = None
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.words
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """SEARCH. ``returns`` in capitals; None: without RETURN, so that the answer is an untagged SEARCH."""
+    """SEARCH. Without RETURN the answer is an untagged SEARCH."""
 
     criteria: Criteria
     uid: bool
-    returns: frozenset[str] | None = None
+    returns: Returns | None = None
 
 
 _RETURN = re.compile(rb" RETURN (?=\()", re.IGNORECASE)
@@ -94,26 +106,33 @@ def uid_search(c: Cursor) -> Search:
 
 
 # RFC 9051 section 9: search-return-opts = SP "RETURN" SP "(" [search-return-opt *(SP search-return-opt)] ")"
-def return_options(c: Cursor) -> frozenset[str] | None:
+def return_options(c: Cursor) -> Returns | None:
     """Read RETURN (...) if it stands here; an empty list means ALL (RFC 4731 section 3.1)."""
     match = _RETURN.match(c.data, c.pos)
     if match is None:
         return None
     c.pos = match.end()
-    return frozenset(parenthesized(c, _return_option, "return options", empty=True)) or frozenset({"ALL"})
+    options = parenthesized(c, _return_option, "return options", empty=True)
+    windows = [found for _, found in options if found is not None]
+    words = frozenset(option for option, _ in options) or frozenset({"ALL"})
+    # RFC 9394 section 3.1: "either one PARTIAL, one ALL, or neither PARTIAL nor ALL is allowed"
+    if len(windows) > 1 or (windows and "ALL" in words):
+        c.pos -= 1
+        c.expected("one PARTIAL, or ALL")
+    return Returns(words, windows[0] if windows else None)
 
 
-def _return_option(c: Cursor) -> str:
+def _return_option(c: Cursor) -> tuple[str, Window | None]:
     start = c.pos
     option = word(c, "a return option")
     if option not in RETURN_OPTIONS:
         c.pos = start
-        c.expected("MIN, MAX, ALL, COUNT or SAVE")
-    return option
+        c.expected("MIN, MAX, ALL, COUNT, PARTIAL or SAVE")
+    return option, window(c) if option == "PARTIAL" else None
 
 
 # RFC 9051 section 9: search-program = ["CHARSET" SP charset SP] search-key *(SP search-key)
-def criteria(c: Cursor, charset: bytes | None, returns: frozenset[str] | None = None) -> Criteria:
+def criteria(c: Cursor, charset: bytes | None, returns: Returns | None = None) -> Criteria:
     """Read search keys to the end of the command. Raises BadCharset."""
     try:
         reader = _Keys(c, decoder(charset))

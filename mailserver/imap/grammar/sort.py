@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mailserver.imap.grammar.cursor import Cursor
-from mailserver.imap.grammar.search import Criteria, criteria, return_options
+from mailserver.imap.grammar.search import Criteria, Returns, criteria, return_options
 from mailserver.imap.grammar.syntax import astring, atom, parenthesized, space, word
 
 SORT_KEYS = frozenset({"ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"})
@@ -26,7 +26,7 @@ class Sort:
     keys: tuple[SortKey, ...]
     criteria: Criteria
     uid: bool
-    returns: frozenset[str] | None = None
+    returns: Returns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def uid_thread(c: Cursor) -> Thread:
 
 
 # RFC 5256 section 5: search-criteria = charset 1*(SP search-key)
-def _charset_and_criteria(c: Cursor, returns: frozenset[str] | None = None) -> Criteria:
+def _charset_and_criteria(c: Cursor, returns: Returns | None = None) -> Criteria:
     space(c)
     charset = astring(c, "a charset")
     space(c)

@@ -69,7 +69,8 @@ def _account(services: Services, settings: Settings, user: str, *, fix: bool) ->
             return [Finding(user, "account", "there is no mail of this user", serious=False)]
         become_owner(settings, services.store.directory(user))
         store = services.store
-        place = mail.Place(user, store.directory(user), store.tree_of(user), store.index_of(user))
+        tree = store.tree_of(user)
+        place = mail.Place(user, tree.home if os.path.isdir(tree.home) else tree.root, tree, store.index_of(user))
         found = list(mail.check(place))
         if fix:
             for finding in found:

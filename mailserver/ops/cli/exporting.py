@@ -42,8 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(os.EX_USAGE, "--jobs: 1 to 32")
     if arguments.format == "courier" and arguments.layout != "maildir++":
         raise Failure(os.EX_USAGE, "--layout: Courier has maildir++ only")
-    if arguments.format == "mbox" and arguments.layout == "fs":
-        raise Failure(os.EX_USAGE, "--layout: nested directories of mbox files would not be found again")
     ids = functools.partial(unique_ids, settings_of(arguments).pop3.uidl_format)
     meter = Meter(quiet=arguments.json)
 

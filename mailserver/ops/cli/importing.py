@@ -128,7 +128,7 @@ def _password(arguments: argparse.Namespace, server: url.Server) -> str:
 
 
 def _plan(store: Store, user: str, origin: Origin, mapping: Mapping, arguments: argparse.Namespace) -> int:
-    planned = engine.plan(origin, Record(store.directory(user), origin.identity, writing=False), mapping)
+    planned = engine.plan(origin, Record(store.tree_of(user).home, origin.identity, writing=False), mapping)
     if arguments.json:
         say_json({"user": user, "source": origin.identity, "dry_run": True, "folders": [asdict(p) for p in planned]})
         return os.EX_OK

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         mailbox = account.mailbox(arguments.name)
         lost = conversion.lost(mailbox, arguments.format)
         if any(lost) and mailbox.files.format != arguments.format and not arguments.lose_unique_ids:
-            text = "POP3 clients know its messages by what another server gave them, for which an mbox has no place"
+            text = "POP3 clients know its messages by ids, or in an order, for which an mbox has no place"
             raise Failure(os.EX_DATAERR, f"{arguments.name}: {text}; see --lose-unique-ids")
         try:
             done = account.convert(

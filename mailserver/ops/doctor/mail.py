@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from mailserver.ops.doctor.finding import Finding
 from mailserver.store import conversion, names
-from mailserver.store.account import abandoned, sweep
 from mailserver.store.check import check_folders, check_index, index_keywords
 from mailserver.store.formats.mbox.locking import STALE_SECONDS
 from mailserver.store.layout import is_mbox
 from mailserver.store.quota import Limits, Quota, weigh
+from mailserver.store.tidy import abandoned, sweep
 from mailserver.store.tree import Tree
 
 _PARTS = ("", "/cur", "/new", "/tmp")  # noqa: S108 - a Maildir has a tmp of its own

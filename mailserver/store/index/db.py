@@ -27,6 +27,9 @@ from mailserver.store.model.words import keyword_set
 _log = logging.get("store")
 _COLUMNS = "uid, modseq, file, flags, keywords, internaldate, size, vsize, savedate"
 _BUSY_MS = 2000
+_SQLITE_MEMORY = 64 << 20  # octets of pages that the handles of a process keep; many accounts would want 2 MB each
+_KEPT_EXPUNGED = 10_000  # of a folder; whoever missed more is told what is left instead of what is gone
+_REVS_UNTIL_PRUNED = 256
 _QUIET_SECONDS = 60.0  # between two lines in the log that say the same
 # what makes a file worthless; anything else (locked, disk full, no descriptors) passes, and the file is still good
 _WORTHLESS = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_SCHEMA})
@@ -48,11 +51,15 @@ class FolderRow:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened after a revision, as other processes wrote it."""
+    """What happened after a revision, as other processes wrote it.
+
+    ``present``: all UIDs that are left, where not every expunged one is remembered; else None.
+    """
 
     row: FolderRow
     messages: list[Message]
     expunged: list[int]
+    present: frozenset[int] | None = None
 
 
 def _message(row: tuple[int, int, bytes, int, str, int, int, int, int]) -> Message:
@@ -112,6 +119,7 @@ class Index:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(f"PRAGMA soft_heap_limit={_SQLITE_MEMORY}")
             self._prepare(db)
         except BaseException:
             db.close()
@@ -225,8 +233,11 @@ class Index:
             query = f"SELECT {_COLUMNS} FROM message WHERE folder=? AND rev>? ORDER BY uid"  # noqa: S608 - constant
             messages = [_message(r) for r in db.execute(query, (key, rev))]
             expunged = [u for (u,) in db.execute("SELECT uid FROM expunged WHERE folder=? AND rev>?", (key, rev))]
+            present = None
+            if 0 <= rev < db.execute("SELECT floor FROM folder WHERE id=?", (key,)).fetchone()[0]:
+                present = frozenset(u for (u,) in db.execute("SELECT uid FROM message WHERE folder=?", (key,)))
             db.execute("COMMIT")
-            return Changes(row, messages, expunged)
+            return Changes(row, messages, expunged, present)
         return None
 
     def _folder(self, db: sqlite3.Connection, directory: str) -> tuple[int, FolderRow] | None:
@@ -275,7 +286,7 @@ class Index:
             db.execute("BEGIN IMMEDIATE")
             key, new = self._put_folder(db, directory, row)
             if new or epoch != self.epoch:
-                db.execute("UPDATE folder SET born=? WHERE id=?", (row.highestmodseq, key))
+                db.execute("UPDATE folder SET born=?, floor=? WHERE id=?", (row.highestmodseq, row.rev, key))
                 db.execute("DELETE FROM message WHERE folder=?", (key,))
                 db.execute("DELETE FROM fact WHERE folder=?", (key,))
                 changed = every
@@ -286,6 +297,8 @@ class Index:
                 db.executemany("DELETE FROM message WHERE folder=? AND uid=?", [g[:2] for g in gone])
                 db.executemany("DELETE FROM fact WHERE folder=? AND uid=?", [g[:2] for g in gone])
                 db.executemany("INSERT OR REPLACE INTO expunged VALUES (?,?,?,?)", gone)
+            if row.rev % _REVS_UNTIL_PRUNED == 0:
+                _prune(db, key)
             db.execute("COMMIT")
             return True
         return False
@@ -311,8 +324,8 @@ class Index:
             return int(found[0][0]), False
         cursor = db.execute(
             "INSERT INTO folder (uidvalidity, uidnext, highestmodseq, first_recent, rev, keywords, print, scanned,"
-            " directory, born) VALUES (?,?,?,?,?,?,?,?,?,?)",
-            (*values, os.fsencode(directory), row.highestmodseq),
+            " directory, born, floor) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            (*values, os.fsencode(directory), row.highestmodseq, row.rev),
         )
         return int(cursor.lastrowid or 0), True
 
@@ -357,6 +370,20 @@ class Index:
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT OR REPLACE INTO fact VALUES (?,?,?,?)", rows)
             db.execute("COMMIT")
+
+
+def _prune(db: sqlite3.Connection, key: int) -> None:
+    """Forget the oldest expunged UIDs of a folder, and remember from where on the rest is whole."""
+    query = "SELECT rev FROM expunged WHERE folder=? ORDER BY rev DESC LIMIT 1 OFFSET ?"
+    found = db.execute(query, (key, _KEPT_EXPUNGED)).fetchone()
+    if found is None:
+        return
+    forgotten = "(SELECT MAX(modseq) FROM expunged WHERE folder=? AND rev<=?)"
+    db.execute(
+        f"UPDATE folder SET floor=MAX(floor, ?), born=MAX(born, {forgotten}) WHERE id=?",  # noqa: S608 - constant
+        (*found, key, *found, key),
+    )
+    db.execute("DELETE FROM expunged WHERE folder=? AND rev<=?", (key, *found))
 
 
 def _put_messages(db: sqlite3.Connection, key: int, rev: int, messages: Sequence[Message]) -> None:

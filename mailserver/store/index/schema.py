@@ -1,6 +1,6 @@
 """The tables of the index. A different version means: throw it away and build it anew from the files."""
 
-VERSION = 2
+VERSION = 3
 
 TABLES = """
 CREATE TABLE folder (
@@ -14,7 +14,8 @@ CREATE TABLE folder (
   keywords TEXT NOT NULL,
   print TEXT NOT NULL,
   scanned INTEGER NOT NULL,
-  born INTEGER NOT NULL
+  born INTEGER NOT NULL,
+  floor INTEGER NOT NULL
 );
 CREATE TABLE message (
   folder INTEGER NOT NULL,

@@ -63,3 +63,4 @@ class MailboxInfo:
     has_children: bool
     subscribed: bool
     special_use: str = ""  # e.g. "\\Sent"
+    inferiors: bool = True  # whether it has children or may get some

@@ -40,8 +40,9 @@ class MaildirOrigin:
             found[names.INBOX] = Folder(names.INBOX, INBOX_FILE)
         for layout in LAYOUTS.values():
             for directory in sorted(layout.walk(self._root).directories):
-                if layout.nested and is_mbox(f"{self._root}/{directory}"):
-                    continue  # whether it is mail, and not one of many other files, nobody knows
+                path = f"{self._root}/{directory}"
+                if layout.nested and is_mbox(path) and not os.path.getsize(path):
+                    continue  # whether it is a mailbox, and not one of many other files, nobody knows
                 levels = directory.split("/") if layout.nested else directory[1:].split(".")
                 name = naming.from_levels([_level(text) for text in levels if text])
                 found.setdefault(name, Folder(name, directory))

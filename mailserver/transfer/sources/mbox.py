@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
-from mailserver.store import names
+from mailserver.store import names, subscriptions
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.mbox import scan
 from mailserver.store.formats.mbox.entry import Box, Fingerprint
@@ -54,8 +54,8 @@ class MboxOrigin:
         return len(self.items(folder)[1])
 
     def subscriptions(self) -> Sequence[str]:
-        """None."""
-        return []
+        """Dovecot's file, where it is."""
+        return subscriptions.read(f"{self._path}/.{subscriptions.NAME}", "/") if os.path.isdir(self._path) else []
 
     def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
         """As they stand in the file."""
@@ -107,7 +107,15 @@ def items(path: str, folder: Folder) -> tuple[Folder, Sequence[Item]]:
         os.close(fd)
     numbered = box.base is not None and not box.unwritten
     found = [
-        Item(key, (entry.uid or 0) if numbered else 0, entry.marks.flags, entry.marks.keywords, entry.date, entry.size)
+        Item(
+            key,
+            (entry.uid or 0) if numbered else 0,
+            entry.marks.flags,
+            entry.marks.keywords,
+            entry.date,
+            entry.size,
+            entry.unique_id,
+        )
         for key, entry in zip(_keys(box), box.entries, strict=True)
     ]
     validity = box.base.uidvalidity if box.base is not None and numbered else 0

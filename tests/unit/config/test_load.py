@@ -91,10 +91,6 @@ def test_all_errors_at_once_with_their_lines() -> None:
         ("imap.port = 1.5", "m.toml:1: imap.port: must be a whole number"),
         ("[server]\nworkers = 1.5", 'm.toml:2: server.workers: must be a whole number or "auto"'),
         ("[tls]\ncertificate = 'x'", "m.toml:1: tls.private_key: certificate and private_key are needed together"),
-        (
-            "[storage]\nformat = 'mbox'\nlayout = 'fs'",
-            'm.toml:3: storage.layout: must be "maildir++" when the format is "mbox"',
-        ),
         ('hostname = "a\\u0000b"', "m.toml:1: hostname: holds a NUL"),
         ("[queue]\nretry_first_seconds = 80000", "m.toml:2: queue.retry_first_seconds: is more than"),
         ("[imap]\nzzzzzz = 1", "m.toml:2: imap.zzzzzz: unknown name in [imap]"),

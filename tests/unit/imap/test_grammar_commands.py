@@ -262,7 +262,9 @@ CASES = [
         "UID SORT",
         sort.uid_sort,
         b" RETURN (COUNT) (ARRIVAL) US-ASCII ALL",
-        sort.Sort((sort.SortKey("ARRIVAL"),), sort.Criteria(All(), "US-ASCII"), True, frozenset({"COUNT"})),
+        sort.Sort(
+            (sort.SortKey("ARRIVAL"),), sort.Criteria(All(), "US-ASCII"), True, sort.Returns(frozenset({"COUNT"}))
+        ),
     ),
     ("SORT", sort.sort, b" () UTF-8 ALL", None),
     ("SORT", sort.sort, b" (FOO) UTF-8 ALL", None),

@@ -6,7 +6,7 @@ import pytest
 
 from mailserver.imap.grammar import charset
 from mailserver.imap.grammar.cursor import BadCharset, BadSyntax
-from mailserver.imap.grammar.search import MAX_NESTING, Criteria, Search, search, uid_search
+from mailserver.imap.grammar.search import MAX_NESTING, Criteria, Returns, Search, search, uid_search
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.search import (
     All,
@@ -149,7 +149,7 @@ def test_bad_keys(text):
     ],
 )
 def test_returns(text, returns):
-    assert parse(text, search, "SEARCH").returns == returns
+    assert parse(text, search, "SEARCH").returns == (Returns(frozenset(returns)) if returns else None)
 
 
 def test_nesting_has_a_limit():

@@ -22,6 +22,7 @@ class Work:
         say("started", row, os.getpid())
     def stop(self): say("stopped", os.getpid(), 0)
     def reload(self): say("reloaded", os.getpid(), 0)
+    def tidy(self): pass
 def say(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def died(row):
     metrics.REGISTRY.regions.zero_gauges(row)

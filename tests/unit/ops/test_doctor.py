@@ -96,7 +96,7 @@ def test_abandoned_deliveries(
     path.touch()
     assert found(config, capsys, "--fix") == {}
     later = time.time() + 40 * 3600
-    monkeypatch.setattr("mailserver.store.account.time.time", lambda: later)
+    monkeypatch.setattr("mailserver.store.tidy.time.time", lambda: later)
     assert found(config, capsys) == {"tmp": False}
     assert found(config, capsys, "--fix") == {"tmp": True}
     assert not path.exists()

@@ -22,17 +22,28 @@ def mail_root(tmp_path: Path) -> Iterator[Path]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test of the store runs on both formats, but those that look at the files of one."""
-    if "mailbox_format" in metafunc.fixturenames:
-        formats = ["maildir", "mbox"]
+    """Every test of the store runs on both formats, but those that look at the files of one.
+
+    Those to whom the tree matters run on mboxes in nested directories as well.
+    """
+    given = [mark for mark in metafunc.definition.iter_markers("parametrize") if "mailbox_format" in mark.args[0]]
+    if "mailbox_format" in metafunc.fixturenames and not given:
+        tree = metafunc.definition.get_closest_marker("tree") is not None
+        formats = ["maildir", "mbox", "mbox-fs"] if tree else ["maildir", "mbox"]
         marked = [name for name in formats if metafunc.definition.get_closest_marker(name) is not None]
         metafunc.parametrize("mailbox_format", marked or formats)
 
 
 @pytest.fixture
 def store(mail_root: Path, mailbox_format: str) -> Iterator[Store]:
-    with Store(str(mail_root), durability="relaxed", format=mailbox_format) as store:
+    with open_store(mail_root, mailbox_format) as store:
         yield store
+
+
+def open_store(mail_root: Path, mailbox_format: str) -> Store:
+    """``mbox-fs``: mboxes in nested directories."""
+    format, _, layout = mailbox_format.partition("-")
+    return Store(str(mail_root), durability="relaxed", format=format, layout=layout or "maildir++")
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.store.account import Account, sweep
+from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import syncing
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
+from mailserver.store.tidy import sweep
 from tests.unit.store.conftest import put
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.mailbox import Append, Mailbox
+from mailserver.store.mailbox import Append, FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
-from tests.unit.store.conftest import put
+from tests.unit.store.conftest import open_store, put
 
 
 def put_at(mailbox: Mailbox, *uids: int, uidl: str = "") -> list[int]:
@@ -100,9 +100,28 @@ def test_messages_keep_their_uids(inbox: Mailbox) -> None:
     assert inbox.read(snapshot.messages[1]).startswith(b"Subject: 8\r\n")
 
 
-@pytest.mark.maildir
-def test_unique_ids_of_another_server_are_kept(inbox: Mailbox) -> None:
+@pytest.mark.tree
+def test_unique_ids_of_another_server_are_kept(
+    store: Store, account: Account, inbox: Mailbox, mail_root: Path, mailbox_format: str
+) -> None:
     put_at(inbox, 3, 8, uidl="theirs-")
     assert [m.saved for m in inbox.maildrop()[1]] == ["theirs-3", "theirs-8"]
     inbox.renumber(77)
     assert [m.saved for m in inbox.maildrop()[1]] == ["theirs-3", "theirs-8"]
+    inbox.store_flags([3], FlagOp.ADD, Flag.FLAGGED, ["x" * 60])
+    inbox.expunge([3])
+    put_at(inbox, 9, uidl="theirs-")
+    assert put(inbox) == 10
+    octets = [inbox.read(m) for m in inbox.rescan().messages]
+    assert [m.saved for m in inbox.maildrop()[1]] == ["theirs-8", "theirs-9", ""]
+    assert not any(b"theirs" in message for message in octets)
+    with open_store(mail_root, mailbox_format) as other:
+        theirs = other.account("alice").inbox
+        assert [m.saved for m in theirs.maildrop()[1]] == ["theirs-8", "theirs-9", ""]
+    store.close()
+    for index in Path(account.root).glob("mailserver.sqlite*"):
+        index.unlink()
+    with open_store(mail_root, mailbox_format) as again:
+        found = again.account("alice").inbox
+        assert [m.saved for m in found.maildrop()[1]] == ["theirs-8", "theirs-9", ""]
+        assert [found.read(m) for m in found.snapshot().messages] == octets

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.__main__ import main
+from mailserver.pop3.uidl import unique_ids
 from mailserver.store.check import check_account
 from mailserver.store.formats.maildir import courier
 from mailserver.store.store import Store
@@ -104,9 +105,41 @@ def test_what_cannot_be_done(config: Path, capsys: pytest.CaptureFixture[str]) -
     run(config, status=os.EX_CANTCREAT)
     assert "not empty" in capsys.readouterr().err
     assert main(["export", "nobody", str(config.parent / "x"), "--config", str(config)]) == os.EX_NOUSER
-    for form in ("courier", "mbox"):
-        run(config, "--format", form, "--layout", "fs", status=os.EX_USAGE)
+    run(config, "--format", "courier", "--layout", "fs", status=os.EX_USAGE)
     (config.parent / "out" / "mine").unlink()
     run(config, "--format", "mbox")
     run(config, "--format", "maildir", status=os.EX_CANTCREAT)
     assert "mbox files are there" in capsys.readouterr().err
+    run(config, "--format", "mbox", "--layout", "fs", status=os.EX_CANTCREAT)
+    assert "laid out otherwise" in capsys.readouterr().err
+
+
+def test_nested_mboxes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file has no children: folders that are both get another name, or are left out and said."""
+    words = ["--format", "mbox", "--layout", "fs"]
+    run(config, *words, status=os.EX_DATAERR)
+    assert "can have no inferior names" in capsys.readouterr().err
+    run(config, *words, "--map", "Work/2024=Old/2024")
+    out = config.parent / "out"
+    assert {"inbox", "Work", "Old"} <= {path.name for path in out.iterdir() if not path.name.startswith(".")}
+    assert not [path for path in out.iterdir() if path.name.startswith("mailserver")]
+    assert check_account(str(out)) == []
+    with Store(str(config.parent) + "/{user}", layout="fs", format="mbox", durability="relaxed") as store:
+        there = store.account("out")
+        found, before = _without_octets(state(there)), _without_octets(of_alice(config))
+        assert found["INBOX"] == before["INBOX"]
+        assert found["Old/2024"] == before["Work/2024"]
+        assert "Old/2024" in there.subscriptions()
+        subscribed = set(there.subscriptions())
+        ids = [m.saved for m in there.inbox.maildrop()[1]]
+    kind = "mbox" if "'mbox'" in config.read_text() else "maildir"
+    with Store(str(config.parent / "mail"), format=kind, durability="relaxed") as store:
+        snapshot, messages = store.account("alice").inbox.maildrop()
+        assert ids == unique_ids("dovecot", snapshot.uidvalidity, messages)
+    back = ["import", "bob", "--from-mbox", str(out), "--config", str(config)]
+    assert main(back) == 0
+    with Store(str(config.parent / "mail"), format=kind, durability="relaxed") as store:
+        bob = store.account("bob")
+        assert [m.saved for m in bob.inbox.maildrop()[1]] == ids
+        assert "Old/2024" in [info.name for info in bob.mailboxes()]
+        assert subscribed <= set(bob.subscriptions())

@@ -31,6 +31,7 @@ class Addition:
     marks: Marks = NO_MARKS
     date: int | None = None
     uid: int = 0  # 0: the next one
+    unique_id: str = ""  # POP3's, when another server gave it
 
 
 def encoded(addition: Addition, uid: int, base: Base | None, *, crlf: bool) -> Iterator[bytes]:
@@ -44,7 +45,7 @@ def encoded(addition: Addition, uid: int, base: Base | None, *, crlf: bool) -> I
     header = _header(chunks)
     quoter = quoting.Quoter(crlf=crlf)
     kept = headers.visible(header[0])
-    fields = headers.lines(addition.marks, uid, base)
+    fields = headers.lines(addition.marks, uid, base, addition.unique_id)
     found = _RETURN_PATH.search(kept)
     date = int(time.time()) if addition.date is None else addition.date
     yield fromline.make(found[1] if found else b"", date) + break_

@@ -129,7 +129,7 @@ def _base_edits(fd: int, box: Box, base: Base, others: Collection[int]) -> list[
 
 def _edit(fd: int, box: Box, entry: Entry, uid: int | None, marks: Marks, base: Base | None) -> Edit:
     header = os.pread(fd, entry.body - entry.header, entry.header)
-    fields = headers.lines(marks, uid, base, pseudo=entry is box.pseudo)
+    fields = headers.lines(marks, uid, base, entry.unique_id, pseudo=entry is box.pseudo)
     edit = headers.revised(header, fields, crlf=box.crlf, keep_length=not entry.misleading, roomy=base is not None)
     new = edit.new
     if not header and os.pread(fd, 1, entry.header - 1) != b"\n":  # of the whole message only a From_ line was written

@@ -51,6 +51,7 @@ class Entry(NamedTuple):
     identity: int  # a sum over From_ line and the header that clients see: flags do not change it
     verbatim: bool  # its writer counted the octets (Content-Length) and quoted none
     misleading: bool  # it has a Content-Length that is wrong, and may become right by chance when the file grows
+    unique_id: str = ""  # POP3's, when another server gave it and it stands behind the UID
 
     @property
     def unwritten(self) -> bool:

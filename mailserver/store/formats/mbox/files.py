@@ -12,7 +12,7 @@ from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
-from mailserver.store.formats.mbox import place
+from mailserver.store.formats.mbox import headers, place
 from mailserver.store.formats.mbox.addition import Addition
 from mailserver.store.formats.mbox.entry import Box, Entry, Marks
 from mailserver.store.formats.mbox.folder import MboxFolder
@@ -170,7 +170,8 @@ class MboxFiles:
         now = int(time.time())
         with contextlib.ExitStack() as opened, LANE.aside():
             additions = [
-                Addition(opened.enter_context(s.open()), Marks(s.flags, s.keywords), s.date, s.uid) for s in sources
+                Addition(opened.enter_context(s.open()), Marks(s.flags, s.keywords), s.date, s.uid, _unique_id(s))
+                for s in sources
             ]
             self._box = self._folder.append(box, additions)
             if not keep:
@@ -289,6 +290,11 @@ def _unclaimed(old: Snapshot, box: Box) -> int:
     if first:
         return first
     return min([e.uid for e in box.entries if e.uid is not None], default=box.uidnext)
+
+
+def _unique_id(source: Source) -> str:
+    """One that no field can hold is lost; `mailserver.store.conversion.lost` tells before."""
+    return source.uidl if headers.can_be_unique_id(source.uidl) else ""
 
 
 def _message(entry: Entry, modseq: ModSeq, savedate: int) -> Message:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mailserver.store.errors import Kind, StoreError, os_errors
-from mailserver.store.formats.mbox import changes, locking, scan
+from mailserver.store.formats.mbox import changes, fromline, locking, scan
 from mailserver.store.formats.mbox.addition import Addition, encoded
 from mailserver.store.formats.mbox.entry import Base, Box, Entry, Fingerprint, Marks
 from mailserver.store.formats.mbox.headers import Edit
@@ -42,12 +42,17 @@ class MboxFolder:
         sync: bool,
         locks: tuple[Method, ...] = locking.DEFAULT,
         stale: float = locking.STALE_SECONDS,
+        strict: bool = False,
     ) -> None:
-        """``locks``: which ones and in which order; ``stale``: seconds after which a dot lock is nobody's."""
+        """``locks``: which ones and in which order; ``stale``: seconds after which a dot lock is nobody's.
+
+        ``strict``: a file that does not begin with a message is somebody else's, and ``load`` refuses it.
+        """
         self.path = os.path.realpath(path)
         self.sync = sync
         self._methods = locks
         self._stale = stale
+        self._strict = strict
         self._thread_lock = threading.RLock()
         self._owner = 0
         self._depth = 0
@@ -174,12 +179,14 @@ class MboxFolder:
 
         Nothing is read when the fingerprint is the same. When the file grew, the new part is, and the first and the
         last message that were known; ``verify`` reads all known headers too. When it has the size that it had, all
-        headers are read. In every other case the whole file.
+        headers are read. In every other case the whole file. StoreError CANNOT for a file that is not to be touched.
         """
         with os_errors():
             now = _fingerprint(os.fstat(self._held()))
             if known is not None and known.fingerprint == now and known.certain and (known.verified or not verify):
                 return self._now(known)
+            if self._strict and fromline.is_foreign(os.pread(self._fd, fromline.LONGEST, 0)):
+                raise StoreError(Kind.CANNOT, "there is a file that is no mailbox")
             now, certain = self._settle()
             return self._now(replace(scan.load(self._fd, now, known, verify=verify), certain=certain))
 

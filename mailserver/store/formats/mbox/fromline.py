@@ -54,6 +54,11 @@ def date(line: bytes) -> int | None:
         return 0  # a From_ line all the same, of no moment that can be told
 
 
+def is_foreign(start: bytes) -> bool:
+    """Whether a file that begins so is no mbox; an empty one may become one."""
+    return bool(start) and date(start) is None
+
+
 def make(sender: bytes, seconds: int) -> bytes:
     """A From_ line without its line end. ``sender`` may be empty or odd: what cannot stand there is left out.
 

@@ -4,6 +4,7 @@
 ``X-IMAPbase``        in the first message: UIDVALIDITY, the last UID given (ten digits), the keywords
 ``X-IMAP``            the same in the pseudo message that holds the place when there may be no other
 ``X-UID``             the message's UID
+``X-UIDL``            its unique-id for POP3, when it directly follows ``X-UID``; elsewhere it is the message's own
 ``Status``            ``R`` seen, ``O`` not recent
 ``X-Status``          ``A`` answered, ``F`` flagged, ``T`` draft, ``D`` deleted
 ``X-Keywords``        the message's keywords, then the space that later changes need
@@ -27,10 +28,12 @@ _PADDING = 50  # spaces behind a message's keywords, as Dovecot leaves
 _BASE_PADDING = 150  # more in the message that has X-IMAPbase: new keywords are named there
 
 _FIELD = re.compile(
-    rb"^(Status|X-Status|X-Keywords|X-UID|X-IMAPbase|X-IMAP|Content-Length)[ \t]*:"
-    rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)",
+    rb"^(Status|X-Status|X-Keywords|(X-UID)|X-IMAPbase|X-IMAP|Content-Length)[ \t]*:"
+    rb"([^\n]*+(?:\n[ \t][^\n]*+)*+)(?:\n|\Z)"
+    rb"(?(2)(?:X-UIDL:[ \t]*([\x21-\x7e]{1,255})[ \t]*\r?(?:\n(?![ \t])|\Z))?)",
     re.M | re.I,
 )
+_UNIQUE_ID = re.compile(r"[\x21-\x7e]{1,255}")
 _BASE = re.compile(rb"\s*(\d{1,10})\s+(\d{1,10})((?:\s+\S+)*)\s*\Z")
 _NUMBER = re.compile(rb"\s*(\d{1,18})\s*\Z")
 _COUNTED_BY_MUTT = re.compile(rb"^Content-Length:[^\n]*\nLines:", re.M | re.I)
@@ -50,6 +53,7 @@ class Books:
     marks: Marks
     content_length: int | None
     counted_by_mutt: bool
+    unique_id: str
 
 
 def read(header: bytes) -> Books:
@@ -57,10 +61,12 @@ def read(header: bytes) -> Books:
     base: Base | None = None
     pseudo = behind = False
     uid = length = None
+    unique_id = b""
     status = x_status = words = b""
     for found in _FIELD.finditer(header):
-        name, value = found[1].lower(), found[2]
+        name, value = found[1].lower(), found[3]
         if name == b"x-uid":
+            unique_id = unique_id or found[4] or b""
             if uid is None:
                 uid, behind = _number(value), base is not None
         elif name in (b"x-imapbase", b"x-imap"):
@@ -83,7 +89,7 @@ def read(header: bytes) -> Books:
     keywords = frozenset(word.decode("utf-8", "replace") for word in words.split())
     recent = b"O" not in status
     by_mutt = length is not None and _COUNTED_BY_MUTT.search(header) is not None
-    return Books(base, pseudo, uid, behind, Marks(flags, keywords, recent), length, by_mutt)
+    return Books(base, pseudo, uid, behind, Marks(flags, keywords, recent), length, by_mutt, unique_id.decode("ascii"))
 
 
 def _number(value: bytes) -> int | None:
@@ -101,12 +107,19 @@ def _base(value: bytes) -> Base | None:
     return Base(uidvalidity, last + 1, tuple(word.decode("utf-8", "replace") for word in found[3].split()))
 
 
+def can_be_unique_id(text: str) -> bool:
+    """Whether a field can hold it."""
+    return _UNIQUE_ID.fullmatch(text) is not None
+
+
 def visible(header: bytes) -> bytes:
     """The header without the fields that are nobody's business."""
     return _FIELD.sub(b"", header)
 
 
-def lines(marks: Marks, uid: int | None = None, base: Base | None = None, *, pseudo: bool = False) -> bytes:
+def lines(
+    marks: Marks, uid: int | None = None, base: Base | None = None, unique_id: str = "", *, pseudo: bool = False
+) -> bytes:
     """The fields of a message, each with LF, the last one being X-Keywords, whose end can be padded.
 
     The pseudo message has no UID, and its last line is X-IMAP.
@@ -117,6 +130,8 @@ def lines(marks: Marks, uid: int | None = None, base: Base | None = None, *, pse
     if pseudo:
         return text + (_base_line(b"X-IMAP", base) if base else b"")
     numbers = (_base_line(b"X-IMAPbase", base) if base else b"") + (b"X-UID: %d\n" % uid if uid is not None else b"")
+    if uid is not None and unique_id:
+        numbers += b"X-UIDL: " + unique_id.encode("ascii") + b"\n"
     words = "".join(" " + word for word in sorted(marks.keywords)).encode()
     return numbers + text + b"X-Keywords:" + (words or b" ") + b"\n"
 

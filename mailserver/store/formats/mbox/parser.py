@@ -198,6 +198,7 @@ def _entry(
         zlib.crc32(seen, zlib.crc32(line)),
         verbatim,
         books.content_length is not None and not measured,
+        books.unique_id,
     )
 
 

@@ -1,8 +1,9 @@
 """A box as text, for whoever remembers it: then an mbox that nobody changed is known again without being read.
 
 Of a message: ``offset+header+body+end+next.check.identity``, each of the first five as the distance from the one before
-it, the sums in hexadecimal, then letters for what is true of it: ``v`` verbatim, ``m`` misleading, ``r`` recent. UID,
-flags, keywords, date and size are not in it: a `Message` has them.
+it, the sums in hexadecimal; its unique-id in hexadecimal between ``=`` and ``.`` if it has one of its own; then letters
+for what is true of it: ``v`` verbatim, ``m`` misleading, ``r`` recent. UID, flags, keywords, date and size are not in
+it: a `Message` has them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Sequence
 
 from mailserver.store.formats.mbox.entry import Base, Box, Entry, Fingerprint, Marks
 
-_PLACE = re.compile(r"(\d+)\+(\d+)\+(\d+)\+(\d+)\+(\d+)\.([0-9a-f]+)\.([0-9a-f]+)(v?)(m?)(r?)", re.ASCII)
+_PLACE = re.compile(
+    r"(\d+)\+(\d+)\+(\d+)\+(\d+)\+(\d+)\.([0-9a-f]+)\.([0-9a-f]+)(?:=([0-9a-f]+)\.)?(v?)(m?)(r?)", re.ASCII
+)
 
 
 def dump(entry: Entry) -> str:
     """Where a message is."""
     offset, header, body, end, next_ = entry[:5]
+    unique_id = f"={entry.unique_id.encode().hex()}." if entry.unique_id else ""
     letters = "v" * entry.verbatim + "m" * entry.misleading + "r" * entry.marks.recent
     distances = f"{offset}+{header - offset}+{body - header}+{end - body}+{next_ - end}"
-    return f"{distances}.{entry.check:x}.{entry.identity:x}{letters}"
+    return f"{distances}.{entry.check:x}.{entry.identity:x}{unique_id}{letters}"
 
 
 def undump(place: str, uid: int | None, flags: int, keywords: frozenset[str], date: int, size: int) -> Entry:
@@ -34,11 +38,18 @@ def undump(place: str, uid: int | None, flags: int, keywords: frozenset[str], da
         at += int(distance)
         offsets.append(at)
     offset, header, body, end, next_ = offsets
-    marks = Marks(flags, keywords, bool(found[10]))
+    marks = Marks(flags, keywords, bool(found[11]))
     check, identity = int(found[6], 16), int(found[7], 16)
+    verbatim, misleading, unique_id = bool(found[9]), bool(found[10]), bytes.fromhex(found[8] or "").decode()
     return Entry(
-        offset, header, body, end, next_, uid, marks, date, size, check, identity, bool(found[8]), bool(found[9])
+        offset, header, body, end, next_, uid, marks, date, size, check, identity, verbatim, misleading, unique_id
     )
+
+
+def unique_id(place: str) -> str:
+    """Of a message that stands there, POP3's unique-id; empty when it has none of its own."""
+    found = _PLACE.fullmatch(place) if "=" in place else None
+    return bytes.fromhex(found[8] or "").decode() if found is not None else ""
 
 
 def dump_box(box: Box) -> str:

@@ -129,4 +129,5 @@ def _header(window: Window, entry: Entry, *, first: bool, trusted: bool) -> tupl
     if entry.verbatim is not (measured and not books.counted_by_mutt) and (entry.verbatim or measured):
         return None
     misleading = books.content_length is not None and not measured
-    return entry._replace(uid=uid, marks=books.marks, check=check, misleading=misleading), books.base
+    again = entry._replace(uid=uid, marks=books.marks, check=check, misleading=misleading, unique_id=books.unique_id)
+    return again, books.base

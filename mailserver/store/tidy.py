@@ -1,0 +1,64 @@
+"""What crashes left behind in an account, and when it may go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+
+from mailserver.store.layout import is_lock
+
+_ABANDONED_SECONDS = 36 * 3600
+
+
+def abandoned(root: str, now: float | None = None) -> list[str]:
+    """What ``sweep`` would remove. OSError."""
+    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
+    found = []
+    for folder in [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]:
+        path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+            found += [entry.path for entry in entries if _is_old(entry, oldest)]
+    return found
+
+
+def sweep(root: str, now: float | None = None) -> None:
+    """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
+
+    And dot locks of mboxes that have another name now.
+
+    What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
+    """
+    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
+    with contextlib.suppress(OSError):  # tidying only
+        folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
+        for folder in folders:
+            path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
+                for entry in entries:
+                    _sweep_entry(entry, oldest)
+        for entry in os.scandir(root):
+            if _is_lock_of_nothing(entry):  # its mbox was just being renamed
+                _sweep_entry(entry, oldest)
+
+
+def _is_lock_of_nothing(entry: os.DirEntry[str]) -> bool:
+    if not (entry.name.startswith(".") and is_lock(entry.name) and entry.is_file(follow_symlinks=False)):
+        return False
+    return not os.path.lexists(entry.path.removesuffix(".lock"))
+
+
+def _is_old(entry: os.DirEntry[str], oldest: float) -> bool:
+    st = entry.stat(follow_symlinks=False)
+    return max(st.st_mtime, st.st_ctime) < oldest
+
+
+def _sweep_entry(entry: os.DirEntry[str], oldest: float) -> None:
+    if not _is_old(entry, oldest):
+        return
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # another process was quicker, or it is not ours
+            os.unlink(entry.path)
