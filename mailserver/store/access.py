@@ -182,6 +182,13 @@ class AccessLists:
             self._shares.replace(self.owner, lists_of(self._tree))
 
 
+def not_understood(tree: Tree) -> list[tuple[str, str]]:
+    """Mailboxes and a line of each one's list that means nothing. OSError."""
+    lists = AccessLists("", tree, None, sync=False)
+    found = [(name, lists._read(name)) for name in tree.names()]
+    return [(name, known.bad[0]) for name, known in found if known is not None and known.bad]
+
+
 def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
     """Of whom the lists of an account speak, by mailbox. What cannot be read is left out."""
     lists = AccessLists("", tree, None, sync=False)

@@ -151,9 +151,13 @@ class Shares:
 
     def replace(self, owner: str, lists: Mapping[str, Iterable[Identifier]]) -> None:
         """These, and no others, are the lists of an account. Never fails."""
-        words = {name: said for name, said in _as_words(lists).items() if said}
+        words = _as_words(lists)
         if words != self._current().record.get(owner, {}):
             self._change(owner, lambda old: words)
+
+    def is_as(self, owner: str, lists: Mapping[str, Iterable[Identifier]]) -> bool:
+        """Whether the record says what these lists of an account say."""
+        return self._current().record.get(owner, {}) == _as_words(lists)
 
     def knows(self, owner: str, name: str, identifiers: Iterable[Identifier]) -> bool:
         """Whether it is written already what the list of this mailbox says."""

@@ -44,6 +44,7 @@ namespace shared {{
 _STORAGE = {
     "maildir++": ("maildir:{mail}/%u", "maildir", "maildir++"),
     "fs": ("maildir:{mail}/%u:LAYOUT=fs", "maildir", "fs"),
+    "mbox-fs": ("mbox:{mail}/%u:INBOX={mail}/%u/inbox", "mbox", "fs"),
     "mbox": ("mbox:{mail}/%u:LAYOUT=maildir++:INBOX={mail}/%u/.INBOX", "mbox", "maildir++"),
 }
 
@@ -250,6 +251,27 @@ def test_what_we_made(storage: str) -> None:
             _change(port)
         both.recalculate()
         _same(_answers(both.dovecot, _AFTERWARDS), _answers(both.ours, _AFTERWARDS))
+
+
+def test_nested_mboxes() -> None:
+    names = ["INBOX", "Dept/Team", "Flat"]
+    with _both("mbox-fs") as both:
+        with both.dovecot() as port:
+            _run(port, "user2", "NOOP")
+            _run(
+                port,
+                "user1",
+                *("CREATE Dept/Team", "CREATE Flat", "SETACL INBOX user2 lrs", "SETACL Dept/Team user3 lrik"),
+                *("SETACL Flat anyone l", "SETACL Flat user2 lrw"),
+            )
+        _same(_answers(both.dovecot, names), _answers(both.ours, names))
+        with both.ours() as port:
+            _run(port, "user1", "RENAME Dept Office", "SETACL INBOX user3 lr", "SETACL Flat user2 -w")
+            _run(port, "user2", "NOOP")
+        names = ["INBOX", "Office/Team", "Flat"]
+        changed = _answers(both.ours, names)
+        both.recalculate()
+        _same(changed, _answers(both.dovecot, names))
 
 
 def _some_list(rng: random.Random) -> str:
