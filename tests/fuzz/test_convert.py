@@ -46,5 +46,8 @@ def _contents(message: bytes) -> list[bytes]:
         part = stack.pop()
         stack += part.children
         if not part.children:
-            found.append(structure.decoded_body(message, part))
+            try:
+                found.append(structure.decoded_body(message, part))
+            except ValueError:  # an encoding that nobody knows: what is there is the content
+                found.append(part.body(message))
     return found
