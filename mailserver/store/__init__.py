@@ -64,8 +64,8 @@ other process finds it in the files.
 Locks
 -----
 In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
-UIDVALIDITYs (rank 2), then that of the record of what is shared (rank 3); `locks` asserts it. Only folders' locks of two
-accounts are ever held together. Each is a lock of the process and then ``flock``. Inside them the lane
+UIDVALIDITYs (rank 2), then that of the record of what is shared (rank 3); `locks` asserts it. Of two accounts only
+folders' locks are ever held together. Each is a lock of the process and then ``flock``. Inside them the lane
 (`lane`), left whenever something else is waited for. Reading needs no lock: a file that is renamed or unlinked while it
 is open still reads. DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is
 told by ``gone``, in another process by the inode of ``cur``: a folder made anew under the name is another mailbox.

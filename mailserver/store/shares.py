@@ -4,7 +4,8 @@ A cache and nothing more, ``mailserver-shared.json`` beside the accounts. It is 
 when it is missing (and not written as long as nobody shares anything), brought up to date for an account whenever that
 is opened, and changed with every list that is changed here. It may name more than there is, for a name is written into
 it before the list is and taken out after; who finds a name in it looks into the list. What another program writes into
-a list stands in it when the account is opened the next time, or when somebody looks at that mailbox.
+a list stands in it when the account is opened the next time (but not within ten minutes), or when somebody looks at
+that mailbox. A list of many stands there as one of everybody.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ NAME = "mailserver-shared.json"
 _LOOK_SECONDS = 1.0  # how often the file itself is looked at: other machines change it, and administrators remove it
 _LONG_SECONDS = 0.5  # an empty record that took longer is written too, so that the next process need not look again
 _LARGEST = 1 << 28
+_MOST_WORDS = 20  # of one list
 _PLACEHOLDER = re.compile(r"\\\{(user|local|domain)\\\}")
 Words = tuple[str, ...]  # identifiers as an access list spells them
 Lists = dict[str, Words]  # by the name of the mailbox
@@ -162,7 +164,7 @@ class Shares:
     def knows(self, owner: str, name: str, identifiers: Iterable[Identifier]) -> bool:
         """Whether it is written already what the list of this mailbox says."""
         words = self._current().record.get(owner, {}).get(name, ())
-        return set(words) >= {aclfile.spelled(i) for i in identifiers}
+        return set(words).issuperset(_said(identifiers))
 
     def announce(self) -> None:
         """An access list was changed: everybody shall look at it."""
@@ -210,7 +212,13 @@ def record_of(lists: Mapping[str, Mapping[str, Iterable[Identifier]]]) -> Record
 
 
 def _as_words(lists: Mapping[str, Iterable[Identifier]]) -> Lists:
-    return {name: tuple(sorted({aclfile.spelled(i) for i in found})) for name, found in lists.items()}
+    return {name: _said(found) for name, found in lists.items()}
+
+
+def _said(identifiers: Iterable[Identifier]) -> Words:
+    """Their spellings; of many, that everybody may be meant: the record is read whole, and anybody may write lists."""
+    words = {aclfile.spelled(i) for i in identifiers}
+    return tuple(sorted(words)) if len(words) <= _MOST_WORDS else ("anyone", "owner")
 
 
 def _changed(record: Record, owner: str, change: Callable[[Lists], Lists]) -> Record:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from mailserver.store.texts import TextCache
 from mailserver.store.tree import Tree
 from mailserver.store.watch import Watcher
 
+_REFRESH_SECONDS = 600.0  # an account that mail comes to is opened again and again
 _BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
 _KEPT_OPEN = 256  # accounts whose state is kept though nobody is logged in
 
@@ -63,6 +65,7 @@ class Store:
         self.shares = Shares(above, counters, self._all_lists, sync=self._sync) if shared else None
         self.rights_tick: Callable[[], int] = self.shares.tick if self.shares is not None else int
         self._shared = Shared(counters, Watcher(), Indexer(), TextCache(), Values(), Open(), self.shares)
+        self._refreshed: dict[str, float] = {}  # user -> when all access lists of the account were looked at
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -137,8 +140,11 @@ class Store:
 
     def _open(self, user: str) -> Account:
         account = self._opened(user)
-        with contextlib.suppress(OSError):  # whoever looks at the mailboxes will be told
-            account.access.refresh()
+        now = time.monotonic()
+        if now - self._refreshed.get(user, -_REFRESH_SECONDS) >= _REFRESH_SECONDS:
+            self._refreshed[user] = now
+            with contextlib.suppress(OSError):  # whoever looks at the mailboxes will be told
+                account.access.refresh()
         return account
 
     def _opened(self, user: str) -> Account:

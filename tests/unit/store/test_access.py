@@ -236,6 +236,18 @@ def test_what_another_program_wrote(store: Store, account: Account, mail_root: P
     assert known(store) == {"alice": {"Work", "Play"}}
 
 
+def test_a_list_of_many_is_recorded_as_one_of_everybody(store: Store, account: Account, mail_root: Path) -> None:
+    for number in range(21):
+        share(account, "INBOX", "lr", Identifier(Rank.USER, f"user{number}"))
+    assert json.loads((mail_root / shares.NAME).read_text()) == {"alice": {"INBOX": ["anyone", "owner"]}}
+    assert known(store) == {"alice": {"INBOX"}}  # whoever asks looks into the list
+    assert rights(store, "INBOX") == NONE
+    assert rights(store, "INBOX", Who("user7")) == frozenset("lr")
+    before = (mail_root / shares.NAME).stat().st_ino
+    assert account.access.rights("INBOX", Who("alice")) == ALL
+    assert (mail_root / shares.NAME).stat().st_ino == before
+
+
 def test_the_owner_may_limit_himself(store: Store, account: Account) -> None:
     me = Who("alice")
     account.create("Work")
