@@ -16,7 +16,7 @@ from mailserver.store.store import Store
 from tests.concurrency.mbox import deliver
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
-from tests.interop.remembered import drop, names, state
+from tests.interop.remembered import drop, names, same, state
 from tests.interop.screen import Terminal
 from tests.interop.serving import PASSWORD, run, serve
 from tests.interop.wire import Wire
@@ -68,7 +68,7 @@ class Both:
     def station(self, server: Callable[[], object], *acts: Act) -> None:
         """The other one served before: all is as it was. Then this one does something, and the copy follows."""
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
-            _same(self.before, self.look(ports))
+            same(self.before, self.look(ports))
             assert not self.copy.sync(ports["imap"])
             for act in acts:
                 with Wire(ports["imap"], "user1", PASSWORD) as wire:
@@ -78,7 +78,7 @@ class Both:
                 self.copy = self._another_copy()
             self.copy.sync(ports["imap"])
             assert not self.copy.sync(ports["imap"])
-            _same(self.before, self.look(ports))
+            same(self.before, self.look(ports))
 
     def look(self, ports: dict[str, int]) -> Seen:
         read = drop(ports["pop3"])  # first, for RETR sets \Seen
@@ -312,9 +312,3 @@ def test_locks_of_the_spool(both: Both) -> None:
         deliver(both.inbox, b"Subject: 2\r\n\r\nx\r\n")
         wire("SELECT INBOX")
         assert wire.numbers("UID SEARCH ALL") == [2]
-
-
-def _same(first: Seen, second: Seen) -> None:
-    for key in first[0].keys() | second[0].keys():
-        assert first[0].get(key) == second[0].get(key), key
-    assert first[1] == second[1]

@@ -10,7 +10,7 @@ from mailserver.config.schema import Settings
 from mailserver.ops.cli.common import add_config, add_json, say, say_json, settings_of
 from mailserver.ops.cli.failure import explain
 from mailserver.ops.cli.mail import become_owner, stay_ourselves, user_of
-from mailserver.ops.doctor import machine, mail
+from mailserver.ops.doctor import machine, mail, sharing
 from mailserver.ops.doctor.finding import Finding
 from mailserver.services import Services
 from mailserver.store.errors import StoreError
@@ -70,8 +70,15 @@ def _account(services: Services, settings: Settings, user: str, *, fix: bool) ->
         become_owner(settings, services.store.directory(user))
         store = services.store
         tree = store.tree_of(user)
-        place = mail.Place(user, tree.home if os.path.isdir(tree.home) else tree.root, tree, store.index_of(user))
+        place = mail.Place(
+            user,
+            tree.home if os.path.isdir(tree.home) else tree.root,
+            tree,
+            store.index_of(user),
+            lambda: store.account(user),
+        )
         found = list(mail.check(place))
+        found += sharing.check(user, place.tree, store.shares, settings.storage.shared_prefix)
         if fix:
             for finding in found:
                 finding.fix()
