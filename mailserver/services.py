@@ -80,6 +80,7 @@ class Services:
                         layout=storage.layout,
                         mbox_inbox=storage.mbox_inbox,
                         limits=self._limits,
+                        shared=bool(storage.shared_prefix),
                     )
         return self._store
 

@@ -18,6 +18,7 @@ PROTOCOLS = ("imap", "pop3", "smtp")
 PURE = (
     *("imap.framer", "imap.grammar", "imap.responses", "pop3.parse", "smtp.grammar", "smtp.data"),
     *(f"store.formats.mbox.{part}" for part in ("entry", "parser", "headers", "place", "quoting")),
+    *("store.aclfile", "store.model.rights"),
 )
 NOT_IN_PURE = {"socket", "ssl", "sqlite3", "threading", "time"}
 MAX_LINES = 500

@@ -133,6 +133,8 @@ class _Reader:
         if bool(tls.certificate) != bool(tls.private_key):
             missing = "private_key" if tls.certificate else "certificate"
             self.error(("tls", missing), "certificate and private_key are needed together")
+        if problem := _prefix_problem(settings.storage.shared_prefix):
+            self.error(("storage", "shared_prefix"), problem)
         if settings.webhook.url and not re.match(r"https?://[^/]", settings.webhook.url):
             self.error(("webhook", "url"), 'must begin with "http://" or "https://"')
         name, colon, value = settings.delivery.spam_header.partition(":")
@@ -147,6 +149,19 @@ class _Reader:
                 self.error(("server", "nameservers"), f"{text}: is no address")
         if settings.queue.retry_first_seconds > settings.queue.retry_longest_seconds:
             self.error(("queue", "retry_first_seconds"), "is more than retry_longest_seconds")
+
+
+def _prefix_problem(prefix: str) -> str:
+    if not prefix:
+        return ""
+    levels = prefix.removesuffix("/").split("/")
+    if not prefix.endswith("/") or not all(levels) or {".", ".."} & set(levels):
+        return 'must be levels of a mailbox name, each with "/" behind it, as "Other Users/"'
+    if levels[0].upper() == "INBOX":
+        return "may not begin with INBOX"
+    if not prefix.isprintable() or re.search(r'[*%"\\]', prefix):
+        return "may hold no wildcards, quotes, backslashes and control characters"
+    return ""
 
 
 def _sections() -> dict[str, set[str]]:

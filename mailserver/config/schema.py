@@ -211,6 +211,11 @@ class StorageConfig:
         'How folders lie in the user\'s directory: "maildir++" (.A.B), or "fs" (A/B), as in Dovecot\'s LAYOUT.',
         choices=("maildir++", "fs"),
     )
+    shared_prefix: str = setting(
+        "Other Users/",
+        "Below this name users find the mailboxes of others that those share by access lists (dovecot-acl); empty: no "
+        "access lists and no ACL.",
+    )
     index_path: str = setting("", "Where the index (a cache) lies; empty: inside the user's directory.")
     quota_octets: int = setting(
         0, "What a user may keep, in octets; 0 is no limit. userdb_quota_rule in the users file goes first.", low=0

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mailserver.imap import places
 from mailserver.imap.errors import Refused
 from mailserver.mail.unbinary import to_base64
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.mailbox import Mailbox
+from mailserver.store.model.rights import Settable, settable
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -22,7 +24,7 @@ class Appending:
 
     def __init__(self, session: Session, name: bytes) -> None:
         """Refused [TRYCREATE] when the mailbox does not exist (RFC 9051 section 6.3.12)."""
-        self.mailbox = target(session, name)
+        self.mailbox, self.settable = target(session, name)
         self.received: list[Incoming] = []
         self._limit = session.config.max_message_size
         self._size = 0
@@ -71,10 +73,16 @@ def _whole(size: int, sink: Callable[[bytes], object]) -> Callable[[bytes], obje
     return collect
 
 
-def target(session: Session, name: bytes) -> Mailbox:
-    """The mailbox of APPEND, COPY, MOVE; Refused [TRYCREATE] when it does not exist."""
+# RFC 4314 section 4: "i" right for the target mailbox
+def target(session: Session, name: bytes) -> tuple[Mailbox, Settable]:
+    """The mailbox of APPEND, COPY, MOVE, and the flags that may be set in it.
+
+    Refused [TRYCREATE] when it does not exist, [NOPERM] when nothing may be put there.
+    """
     try:
-        return session.mailbox(name)
+        place = places.find(session, name)
+        place.require("i")
+        return place.mailbox(), settable(place.rights)
     except StoreError as error:
         if error.kind is Kind.NOT_FOUND:
             raise Refused("There is no such mailbox", b"TRYCREATE") from None

@@ -53,6 +53,10 @@ def _may_start_tls(session: Session) -> bool:
     return _before_login(session) and session.tls is not None and not session.conn.tls
 
 
+def _may_share(session: Session) -> bool:
+    return _after_login(session) and session.services.store.shares is not None
+
+
 def _may_compress(session: Session) -> bool:
     return _after_login(session) and not session.conn.compressed
 
@@ -103,6 +107,9 @@ CAPABILITIES: tuple[Capability, ...] = (
     Capability("QUOTA", _after_login),  # RFC 9208 section 3.1
     Capability("QUOTA=RES-STORAGE", _after_login),
     Capability("QUOTA=RES-MESSAGE", _after_login),
+    Capability("ACL", _may_share),  # RFC 4314 section 2
+    Capability("RIGHTS=texk", _may_share),  # RFC 4314 section 5.1.1
+    Capability("LIST-MYRIGHTS", _may_share),  # RFC 8440 section 3
     Capability("COMPRESS=DEFLATE", _may_compress),  # RFC 4978 section 2
     Capability("I18NLEVEL=1", _after_login),  # RFC 5255 section 4.3
 )

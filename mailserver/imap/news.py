@@ -114,5 +114,5 @@ def permanent_flags(view: View, snapshot: Snapshot) -> bytes:
     """PERMANENTFLAGS: what may be changed for good; ``\\*``: new keywords may be made."""
     if view.read_only:
         return b"* OK [PERMANENTFLAGS ()] Read-only mailbox\r\n"
-    words = flag_responses.known_flags(snapshot.keywords)
-    return b"* OK [PERMANENTFLAGS (" + words + b" \\*)] Flags permitted\r\n"
+    words = flag_responses.settable_flags(view.settable, snapshot.keywords)
+    return b"* OK [PERMANENTFLAGS (" + words + b")] Flags permitted\r\n"

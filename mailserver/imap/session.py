@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from mailserver.auth.service import Identity
 from mailserver.config.schema import ImapConfig
-from mailserver.imap import capabilities, errors
+from mailserver.imap import capabilities, errors, places
 from mailserver.imap.appending import Appending
 from mailserver.imap.errors import Goodbye, Invalid, Refused
 from mailserver.imap.framer import Command, Framer, FramerLimits, LiteralAnnounced, Rejected, tag_of
@@ -31,7 +31,7 @@ from mailserver.ops import metrics
 from mailserver.services import Services
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.mailbox import Mailbox
+from mailserver.store.model.rights import Who
 
 _log = logging.get("imap")
 _FLUSH = 1 << 18  # octets of output gathered before they are sent
@@ -49,6 +49,8 @@ class Session:
         self.state = State.NOT_AUTHENTICATED
         self.identity: Identity | None = None
         self.account: Account | None = None
+        self.who = Who("")
+        self.shared_prefix = services.settings.storage.shared_prefix
         self.view: View | None = None
         self.enabled: set[str] = set()
         self.disabled: frozenset[str] = frozenset()  # capabilities switched off for this account
@@ -168,6 +170,8 @@ class Session:
                 remember(command, tag, understood)
             else:
                 name, spec = understood.name, self._allowed(understood.spec, understood.name)
+            if self.view is not None and self.view.outdated():
+                self._renew_rights(self.view, spec)
             completion = spec.run(self, understood.args)
             self._bad = 0
             if completion is None:  # it was said already: STARTTLS
@@ -194,6 +198,10 @@ class Session:
         if self.state not in spec.states:
             raise Invalid(f"{name} is not allowed {_where(self.state)}")
         return spec
+
+    def _renew_rights(self, view: View, spec: CommandSpec) -> None:
+        if not places.renew(self, view) and self.state not in spec.states:
+            raise Refused("You may not read the mailbox any more", b"NOPERM")
 
     def _failed(self, error: Exception, name: str) -> Completion:
         completion = errors.completion(error)
@@ -325,8 +333,10 @@ class Session:
         self.state = State.AUTHENTICATED
         # a client that cannot live with a capability: "imap_disabled_capabilities=QRESYNC,CONDSTORE" in the users file
         record = self.services.users.lookup(identity.user)
-        words = record.extra.get("imap_disabled_capabilities", "") if record is not None else ""
-        self.disabled = frozenset(words.upper().split(",")) - {""}
+        extra = record.extra if record is not None else {}
+        self.disabled = frozenset(extra.get("imap_disabled_capabilities", "").upper().split(",")) - {""}
+        groups = extra.get("userdb_acl_groups") or extra.get("acl_groups", "")  # as Dovecot calls them
+        self.who = Who(identity.user, frozenset(groups.split(",")) - {""})
         self.conn.mark_authenticated()
         self.conn.timeout = self.config.idle_timeout_seconds
 
@@ -402,10 +412,6 @@ class Session:
     def encode_name(self, name: str) -> bytes:
         """A mailbox name as this client reads it, with quotes where it needs them."""
         return capabilities.mailbox_name(name, utf8=self.utf8)
-
-    def mailbox(self, name: bytes) -> Mailbox:
-        """Open a mailbox by the name that the client sent."""
-        return self.user_account().mailbox(self.named(name))
 
 
 def _where(state: State) -> str:

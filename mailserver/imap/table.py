@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mailserver.imap.commands import acl as do_acl
 from mailserver.imap.commands import anystate as do_any
 from mailserver.imap.commands import append as do_append
 from mailserver.imap.commands import compress as do_compress
@@ -24,6 +25,7 @@ from mailserver.imap.commands import quota as do_quota
 from mailserver.imap.commands import search as do_search
 from mailserver.imap.commands import sort as do_sort
 from mailserver.imap.grammar import (
+    acl,
     anystate,
     append,
     compress,
@@ -89,6 +91,12 @@ TABLE: Mapping[str, CommandSpec] = {
     "APPEND": CommandSpec(append.append, do_append.append, LOGGED_IN, Trait.LITERAL_TO_STORE, append.append_head),
     "IDLE": CommandSpec(_nothing, do_idle.idle, LOGGED_IN),
     "COMPRESS": CommandSpec(compress.compress, do_compress.compress, LOGGED_IN),  # RFC 4978
+    # RFC 4314
+    "SETACL": CommandSpec(acl.setacl, do_acl.setacl, LOGGED_IN),
+    "DELETEACL": CommandSpec(acl.of_identifier, do_acl.deleteacl, LOGGED_IN),
+    "GETACL": CommandSpec(acl.of_mailbox, do_acl.getacl, LOGGED_IN),
+    "LISTRIGHTS": CommandSpec(acl.of_identifier, do_acl.listrights, LOGGED_IN),
+    "MYRIGHTS": CommandSpec(acl.of_mailbox, do_acl.myrights, LOGGED_IN),
     # RFC 9208
     "GETQUOTA": CommandSpec(quota.getquota, do_quota.getquota, LOGGED_IN),
     "GETQUOTAROOT": CommandSpec(quota.getquotaroot, do_quota.getquotaroot, LOGGED_IN),

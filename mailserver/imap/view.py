@@ -11,15 +11,24 @@ their numbers, and are announced by the next command that may.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from mailserver.imap.errors import Refused
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.rights import ALL, WRITING, Rights, settable
 from mailserver.store.model.search import NumberSet
 from mailserver.store.state import position
+
+if TYPE_CHECKING:
+    from mailserver.imap.places import Place
+
+_LOOK_SECONDS = 1.0  # between two looks at the access list of somebody else's mailbox: another program may edit it
 
 
 @dataclass(slots=True)
@@ -38,9 +47,28 @@ class News:
 class View:
     """The selected mailbox as its client sees it."""
 
-    def __init__(self, mailbox: Mailbox, snapshot: Snapshot, *, read_only: bool, first_recent: int) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        snapshot: Snapshot,
+        *,
+        read_only: bool,
+        first_recent: int,
+        place: Place | None = None,
+        tick: Callable[[], int] = int,
+        rights_tick: int = 0,
+    ) -> None:
+        """``read_only``: by EXAMINE. Without a ``place`` everything may be done.
+
+        ``tick`` gives another number than ``rights_tick`` when the rights of ``place`` may have changed.
+        """
         self.mailbox = mailbox
-        self.read_only = read_only
+        self.place = place
+        self._tick = tick
+        self._rights_tick = rights_tick
+        self._rights_looked = time.monotonic()
+        self._examined = read_only
+        self.set_rights(ALL if place is None else place.rights)
         self.snapshot = snapshot
         self.messages: Sequence[Message] = snapshot.messages
         self.saved: list[int] = []  # UIDs of the last SEARCH RETURN (SAVE), RFC 5182
@@ -49,6 +77,31 @@ class View:
         self.told = snapshot.highestmodseq  # everything up to this MODSEQ has been told
         self.ghosts = False  # some messages are gone, and that has not been told
         self._recent: list[tuple[int, int]] = [(first_recent, snapshot.uidnext)]  # UID ranges, end excluded
+
+    def set_rights(self, rights: Rights) -> None:
+        """What the client may do to the mailbox from here on."""
+        self.rights = rights
+        self.settable = settable(rights)
+        # RFC 4314 section 5.2
+        self.read_only = self._examined or not rights & WRITING
+
+    def outdated(self) -> bool:
+        """Whether the rights may be others than those that are known; says so once."""
+        tick = self._tick()
+        if tick == self._rights_tick:
+            if self.place is None or self.place.own:
+                return False
+            if time.monotonic() - self._rights_looked < _LOOK_SECONDS:
+                return False
+        self._rights_tick, self._rights_looked = tick, time.monotonic()
+        return True
+
+    def require(self, *rights: str) -> None:
+        """Refused [NOPERM] where the mailbox is open for reading only, or one of these rights is missing."""
+        if self.read_only:
+            raise Refused("The mailbox is open for reading only", b"NOPERM")
+        if self.rights is not ALL and not self.rights.issuperset(rights):
+            raise Refused("You may not do this to the mailbox", b"NOPERM")
 
     # -- recent
 

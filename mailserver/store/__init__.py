@@ -35,6 +35,9 @@ keywords                        letters a-z in the name, with                the
                                                                              and live in the index only
 INTERNALDATE                    the file's mtime
 subscriptions, special use      files of those names
+rights of others                ``dovecot-acl`` in the mailbox               the list wins over
+                                                                             ``mailserver-shared.json``, which says
+                                                                             whose lists to look at (`shares`)
 MODSEQ, expunged UIDs           the index                                    a lost index is rebuilt with MODSEQs
                                                                              above all that were ever told
 ENVELOPE, BODYSTRUCTURE, ...    the index, as facts                          made again when wanted
@@ -61,7 +64,8 @@ other process finds it in the files.
 Locks
 -----
 In this order: the account's (rank 0), then folders' in the order of their paths (rank 1), then the one that guards new
-UIDVALIDITYs (rank 2); `locks` asserts it. Each is a lock of the process and then ``flock``. Inside them the lane
+UIDVALIDITYs (rank 2), then that of the record of what is shared (rank 3); `locks` asserts it. Of two accounts only
+folders' locks are ever held together. Each is a lock of the process and then ``flock``. Inside them the lane
 (`lane`), left whenever something else is waited for. Reading needs no lock: a file that is renamed or unlinked while it
 is open still reads. DELETE and RENAME hold the account's lock and the folder's. Whoever still has the mailbox open is
 told by ``gone``, in another process by the inode of ``cur``: a folder made anew under the name is another mailbox.

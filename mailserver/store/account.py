@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mailserver.store import conversion, names, takeover, uidvalidity
+from mailserver.store.access import AccessLists, Change
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Files
@@ -67,6 +68,7 @@ class Account:
             os.makedirs(os.path.dirname(index_path), mode=0o700, exist_ok=True)
         self._lock = FileLock(f"{root}/{LOCK_NAME}", rank=0)
         self._uidvalidity_lock = FileLock(f"{root}/mailserver-uidvalidity.lock", rank=2)
+        self.access = AccessLists(user, tree, shared.shares, sync=sync)
         self._index = Index(index_path)
         self._text = TextIndex(os.path.dirname(index_path) + "/" + TEXT_NAME)
         self.quota = Quota(root, limits, self._paths)
@@ -184,7 +186,7 @@ class Account:
             if level:
                 self.tree.make_level(name)
                 return False
-            self.tree.make(name)
+            self._make(name)
             if use:
                 self.tree.mark_use(name, use)
             return True
@@ -197,7 +199,12 @@ class Account:
             if self.tree.apart and not self.tree.exists(level):
                 self.tree.make_level(level)
             elif level != names.INBOX and not self.tree.exists(level):
-                self.tree.make(level)
+                self._make(level)
+
+    def _make(self, name: str) -> None:
+        self.access.before_making(name)
+        self.tree.make(name)
+        self.access.made(name)
 
     def delete(self, name: str) -> None:
         """Remove a mailbox with its messages; its children stay. StoreError NOT_FOUND, CANNOT, HAS_CHILDREN."""
@@ -212,8 +219,10 @@ class Account:
             path, directory = self.tree.path(name), self.tree.directory(name)
             grave = f"{self.root}/tmp/{unique()}.deleted"  # noqa: S108 - a Maildir has a tmp of its own
             mailbox = self.mailbox(name)
+            os.makedirs(os.path.dirname(grave), mode=0o700, exist_ok=True)  # another server made mboxes without it
             with mailbox.keeper.lock.hold(), mailbox.files.hold():  # nobody is in the middle of something in there
                 self.tree.remove(name, grave)
+                self.access.removed(name)
                 self._index.forget(directory)
                 self._forget(directory)
         self._advance(path)
@@ -279,7 +288,9 @@ class Account:
                 held.enter_context(mailbox.keeper.lock.hold())
                 with mailbox.files.hold():  # what was begun there is finished; a dot lock must not move along
                     pass
+            self.access.before_moving_whole(moving)
             self.tree.move_whole(old, new)
+            self.access.moved_whole(moving)
             for pair in moving:
                 self._renamed(*map(self.tree.directory, pair))
         for path in paths:
@@ -295,7 +306,9 @@ class Account:
         old_path, new_path = self.tree.path(old), self.tree.path(new)
         mailbox = self.mailbox(old)
         with mailbox.keeper.lock.hold(), mailbox.files.hold():
+            self.access.before_moving(old, new)
             self.tree.move(old, new)
+            self.access.removed(old)
             self._renamed(self.tree.directory(old), self.tree.directory(new))
         self._advance(old_path)
         self._advance(new_path)
@@ -305,6 +318,18 @@ class Account:
         self.create(new)
         inbox = self.inbox
         inbox.move([m.uid for m in inbox.rescan().messages], self.mailbox(new))
+
+    def change_access(self, name: str, change: Change) -> None:
+        """Have another access list for a mailbox, durable when it returns. StoreError NOT_FOUND, CORRUPT."""
+        name = self.tree.check(name)
+        with os_errors(), self._lock.hold():
+            self.access.change(name, change)
+            path = self.tree.path(name)
+        self._advance(path)
+        with self._guard:
+            known = self._mailboxes.get(self.tree.directory(name))
+        if known is not None:
+            known.keeper.subscribers.wake()
 
     # -- conversion
 
@@ -377,6 +402,7 @@ class Account:
         with self._lock.hold(), locked_together(old, new):
             conversion.catch_up(old, new)
             conversion.note(places, old.name, format)
+            self.access.before_converting(old.name, format, places.maildir if places.inbox else places.work)
             conversion.swap(places, format)
             self._index.forget(directory)
             self._index.rename(self._work_directory, directory)

@@ -11,6 +11,7 @@ from mailserver.store.index.text import TextIndex
 from mailserver.store.indexer import Indexer
 from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Quota
+from mailserver.store.shares import Shares
 from mailserver.store.texts import TextCache
 from mailserver.store.watch import Watcher
 
@@ -25,6 +26,7 @@ class Shared:
     texts: TextCache
     values: Values
     open: Open
+    shares: Shares | None  # None: nobody has rights to the mailboxes of others
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ unlocks; what must be durable is synced after the lock is given back and before 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,9 +16,11 @@ from mailserver.store import state as states
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
+from mailserver.store.lane import LANE
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, Uid
+from mailserver.store.model.rights import EVERYTHING, Settable
 from mailserver.store.model.words import keyword_set
 from mailserver.store.reader import Reader
 from mailserver.store.source import Append as Append
@@ -34,8 +37,17 @@ class FlagOp(Enum):
     REMOVE = "remove"
     REPLACE = "replace"
 
-    def applied(self, m: Message, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
-        """What a message has after it."""
+    def applied(
+        self, m: Message, flags: int, words: frozenset[str], only: Settable = EVERYTHING
+    ) -> tuple[int, frozenset[str]]:
+        """What a message has after it, if ``only`` these may be changed."""
+        flags, words = self._applied(m, flags, words)
+        if only is not EVERYTHING:
+            flags = m.flags & ~only.flags | flags & only.flags
+            words = words if only.keywords else m.keywords
+        return flags, words
+
+    def _applied(self, m: Message, flags: int, words: frozenset[str]) -> tuple[int, frozenset[str]]:
         if self is FlagOp.ADD:
             return m.flags | flags, m.keywords | words
         if self is FlagOp.REMOVE:
@@ -138,14 +150,15 @@ class Mailbox(Reader):
         flags: int,
         keywords: Iterable[str] = (),
         unchanged_since: int | None = None,
+        only: Settable = EVERYTHING,
     ) -> StoreResult:
-        """Change flags; messages that are gone are passed over."""
+        """Change flags, ``only`` these; messages that are gone are passed over."""
         modified: list[Uid] = []
-        given = list(keywords)
+        given = list(keywords) if only.keywords else []
         with self._locked():
             snapshot = self.keeper.load().snapshot
             for _ in range(_TRIES):
-                snapshot, uids = self._store_flags(uids, op, flags, given, unchanged_since, modified)
+                snapshot, uids = self._store_flags(uids, op, flags, given, unchanged_since, modified, only)
                 if not uids:
                     return StoreResult(snapshot, modified)
                 snapshot = self.keeper.load(look=True).snapshot  # another program renamed or removed these meanwhile
@@ -159,6 +172,7 @@ class Mailbox(Reader):
         keywords: Iterable[str],
         unchanged_since: int | None,
         modified: list[Uid],
+        only: Settable,
     ) -> tuple[Snapshot, list[int]]:
         """Once; returns the UIDs whose files were not found under the names that we know."""
         snapshot = self.keeper.state.snapshot
@@ -170,7 +184,7 @@ class Mailbox(Reader):
             if unchanged_since is not None and m.modseq > unchanged_since:
                 modified.append(m.uid)
                 continue
-            new_flags, words = op.applied(m, flags, given)
+            new_flags, words = op.applied(m, flags, given, only)
             if new_flags != m.flags or words != m.keywords:
                 pending.append(Wanted(m, new_flags, keyword_set(" ".join(sorted(words))) if words else words))
         done = self.files.reflag(pending, table, modseq)
@@ -259,26 +273,31 @@ class Mailbox(Reader):
         return claimed
 
     def copy(
-        self, uids: Iterable[int], target: Mailbox, *, every: bool = False
+        self, uids: Iterable[int], target: Mailbox, *, every: bool = False, only: Settable = EVERYTHING
     ) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
-        """Copy messages with flags, keywords and dates; durable when it returns. Target's snapshot, (old, new) UIDs.
+        """Copy messages with dates and, ``only`` these, flags; durable when it returns.
+
+        Returns the target's snapshot and (old, new) UIDs.
 
         Messages that are gone are passed over; with ``every``, StoreError EXPUNGED, and nothing is copied.
         """
         with os_errors(), locked_together(self, target):
-            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every)
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=True, every=every, only=only)
             target._context.quota.add(sum(m.size for m in added), len(added))
         target._sync_or_undo(added)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
-    def move(self, uids: Iterable[int], target: Mailbox) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
-        """Move messages (RFC 6851 section 3.3).
+    def move(
+        self, uids: Iterable[int], target: Mailbox, *, only: Settable = EVERYTHING
+    ) -> tuple[Snapshot, list[tuple[Uid, Uid]]]:
+        """Move messages (RFC 6851 section 3.3) with, ``only`` these, flags.
 
-        Between Maildirs each is at every moment in exactly one of the mailboxes; elsewhere it may, for a moment, be in
-        both: never in none.
+        Between Maildirs of one file system each is at every moment in exactly one of the mailboxes; elsewhere it may,
+        for a moment, be in both: never in none.
         """
         with os_errors(), locked_together(self, target):
-            messages, (snapshot, added) = self._transfer(list(uids), target, keep=False)
+            messages, (snapshot, added) = self._transfer(list(uids), target, keep=False, only=only)
+            self._count_moved(messages, target)
             if messages:
                 if not self._hands_over(target):
                     target.files.sync(added, listed=True)  # before they are removed here
@@ -292,6 +311,13 @@ class Mailbox(Reader):
             self.files.sync(messages, listed=False)
         return snapshot, [(m.uid, n.uid) for m, n in zip(messages, added, strict=True)]
 
+    def _count_moved(self, messages: Sequence[Message], target: Mailbox) -> None:
+        """What moves to another account counts there."""
+        if target._context.quota is not self._context.quota:
+            octets = sum(m.size for m in messages)
+            self._context.quota.add(-octets, -len(messages))
+            target._context.quota.add(octets, len(messages))
+
     def _gone_elsewhere(self, messages: Sequence[Message], target: Mailbox) -> None:
         moved = None
         if not self._hands_over(target):
@@ -302,22 +328,50 @@ class Mailbox(Reader):
 
     def _hands_over(self, target: Mailbox) -> bool:
         """Whether what is placed there is no more here."""
-        return self.files.moves_away and target.files.moves_away
+        return self.files.moves_away and target.files.moves_away and not self._is_far(target)
+
+    def _is_far(self, target: Mailbox) -> bool:
+        """Whether its files cannot be linked or renamed there: another account may lie on another file system."""
+        if target._context is self._context:
+            return False
+        return os.stat(self.files.path).st_dev != os.stat(target.files.path).st_dev
+
+    def _source(self, message: Message, target: Mailbox, only: Settable, *, far: bool) -> Source:
+        """The message as something that can be placed there, with the flags that may be set there."""
+        source = self.files.source(message)
+        if far:
+            try:
+                with LANE.aside():
+                    copied = source.copied(target.files.receive())
+            finally:
+                source.let_go()
+            source = copied
+        if only is EVERYTHING:
+            return source
+        words = source.keywords if only.keywords else frozenset()
+        return replace(source, flags=source.flags & only.flags, keywords=words)
 
     def _transfer(
-        self, uids: list[int], target: Mailbox, *, keep: bool, every: bool = False
+        self,
+        uids: list[int],
+        target: Mailbox,
+        *,
+        keep: bool,
+        every: bool = False,
+        only: Settable = EVERYTHING,
     ) -> tuple[list[Message], tuple[Snapshot, list[Message]]]:
         """Place our messages in the target, under both locks; once more when another program renamed one meanwhile."""
+        far = self._is_far(target)
         for look in (False, True):
             messages = states.select(self.keeper.load(look=look).snapshot.messages, uids)
             if every and len(messages) < len(uids):
                 raise StoreError(Kind.EXPUNGED, "some of the messages no longer exist")
             target.keeper.load()
-            if keep:
+            if keep or target._context.quota is not self._context.quota:
                 target._context.quota.check(sum(m.size for m in messages), len(messages))
             sources: list[Source] = []
             try:
-                sources += (self.files.source(m) for m in messages)
+                sources += (self._source(m, target, only, far=far) for m in messages)
                 stay = keep or not self._hands_over(target)
                 loose = any(s.loose for s in sources)
                 return messages, target._add(sources, keep=stay and not loose)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mailserver.store.content import MessageFile
 from mailserver.store.errors import Kind, StoreError
@@ -55,6 +55,19 @@ class Source:
         except BaseException:
             os.close(fd)
             raise
+
+    def copied(self, incoming: Incoming) -> Source:
+        """The same as a file of ``incoming``'s, for a mailbox on another file system. OSError, FileNotFoundError."""
+        try:
+            with self.open() as content:
+                for chunk in content.chunks():
+                    incoming.write(chunk)
+            incoming.finish(self.date)
+        except BaseException:
+            incoming.discard()
+            raise
+        size = incoming.size
+        return replace(self, path=incoming.path, base=incoming.base, size=size, vsize=size, loose=True)
 
     def let_go(self) -> None:
         """It was placed, or could not be."""

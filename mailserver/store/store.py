@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
+from mailserver.store import names
+from mailserver.store.access import lists_of
 from mailserver.store.account import INDEX_NAME, Account
 from mailserver.store.context import Shared
 from mailserver.store.counters import Counters
-from mailserver.store.errors import Kind, StoreError
+from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.indexer import Indexer
 from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Limits
+from mailserver.store.shares import Record, Shares, record_of, users_of
 from mailserver.store.texts import TextCache
 from mailserver.store.tree import Tree
 from mailserver.store.watch import Watcher
 
+_REFRESH_SECONDS = 600.0  # an account that mail comes to is opened again and again
 _BAD_USER = re.compile(r"[/\x00-\x1f\x7f]|\A\.|\A\Z")
 _KEPT_OPEN = 256  # accounts whose state is kept though nobody is logged in
 
@@ -37,13 +43,14 @@ class Store:
         layout: str = "maildir++",
         mbox_inbox: str = "",
         limits: Callable[[str], Limits] | None = None,
+        shared: bool = True,
     ) -> None:
         """``mailbox_path`` may hold ``{user}``, ``{local}``, ``{domain}``; without them ``/{user}`` is meant.
 
         ``index_path``: where the indexes are, empty for inside each user's directory. ``durability``: ``strict`` or
         ``relaxed`` (no fsync). ``format``: ``maildir`` or ``mbox`` for new mailboxes;
         ``layout``: ``maildir++``, or ``fs`` for nested directories; ``mbox_inbox``: where INBOX is when it is an mbox.
-        ``limits`` says what a user may hold.
+        ``limits`` says what a user may hold. ``shared``: access lists are obeyed, which may give rights to other users.
         """
         has_user = "{user}" in mailbox_path or "{local}" in mailbox_path
         self._template = mailbox_path if has_user else mailbox_path.rstrip("/") + "/{user}"
@@ -53,9 +60,12 @@ class Store:
         self._mbox = format == "mbox"
         self._mbox_inbox = mbox_inbox
         self._limits = limits or (lambda user: Limits())
-        self._shared = Shared(
-            Counters(self._template.partition("{")[0]), Watcher(), Indexer(), TextCache(), Values(), Open()
-        )
+        counters = Counters(self._template.partition("{")[0])
+        above = os.path.dirname(os.path.abspath(self._template.partition("{")[0] + "x"))
+        self.shares = Shares(above, counters, self._all_lists, sync=self._sync) if shared else None
+        self.rights_tick: Callable[[], int] = self.shares.tick if self.shares is not None else int
+        self._shared = Shared(counters, Watcher(), Indexer(), TextCache(), Values(), Open(), self.shares)
+        self._refreshed: dict[str, float] = {}  # user -> when all access lists of the account were looked at
         self._guard = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
         self._accounts: weakref.WeakValueDictionary[str, Account] = weakref.WeakValueDictionary()
@@ -78,6 +88,15 @@ class Store:
     def has_account(self, user: str) -> bool:
         """Whether the user has mail here already; makes nothing. StoreError BAD_NAME."""
         return os.path.exists(self.directory(user))
+
+    def account_there(self, user: str) -> Account | None:
+        """The account of a user who has one; nothing is made. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
+        with self._guard:
+            found = self._accounts.get(user)
+        if found is not None:
+            return found
+        with os_errors():
+            return self.account(user) if self.tree_of(user).exists(names.INBOX) else None
 
     def account(self, user: str) -> Account:
         """The user's account, made when it is missing. StoreError NO_PERMISSION, TEMPORARY, BAD_NAME."""
@@ -111,7 +130,24 @@ class Store:
         root, inbox = self.directory(user), self._fill(self._mbox_inbox, user)
         return Tree(root, self._layout, mbox=self._mbox, inbox=inbox, sync=self._sync)
 
+    def _all_lists(self) -> Record:
+        """Of whom the access lists of all accounts speak."""
+        found = {}
+        for user in users_of(self._template):
+            with contextlib.suppress(StoreError, OSError):  # no user of ours
+                found[user] = lists_of(self.tree_of(user))
+        return record_of(found)
+
     def _open(self, user: str) -> Account:
+        account = self._opened(user)
+        now = time.monotonic()
+        if now - self._refreshed.get(user, -_REFRESH_SECONDS) >= _REFRESH_SECONDS:
+            self._refreshed[user] = now
+            with contextlib.suppress(OSError):  # whoever looks at the mailboxes will be told
+                account.access.refresh()
+        return account
+
+    def _opened(self, user: str) -> Account:
         return Account(
             user,
             self.index_of(user),

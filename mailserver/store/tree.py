@@ -193,6 +193,16 @@ class Tree:
         directory = self._layout.directory(name)
         return (f"{self.root}/{directory}",) * 2 if directory else (self.root, self._inbox)
 
+    def beside_mbox(self, name: str) -> str:
+        """The directory for what lies beside an mbox, named as Dovecot names it; it need not exist."""
+        above, _, last = self._layout.directory(name).rpartition("/")
+        last = last or (names.INBOX if self._layout.nested else INBOX_FILE)
+        return "/".join(filter(None, (self.root, above, ".imap", last)))
+
+    def names(self) -> list[str]:
+        """Every mailbox that can be opened, INBOX first."""
+        return [info.name for info in self.mailboxes() if info.selectable]
+
     @property
     def nested(self) -> bool:
         """Whether the directory of a mailbox holds those of its children."""

@@ -38,6 +38,7 @@ class Promised:
     subscribed: set[str] = field(default_factory=set)
     delivered: dict[tuple[str, bytes], int] = field(default_factory=dict)  # (user, octets) -> how often
     queued: set[bytes] = field(default_factory=set)
+    rights: dict[tuple[str, str, str], str] = field(default_factory=dict)  # (owner, mailbox, who) -> letters
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Drive:
         p.dates = {(user, name(box), uid): o for (user, box, uid), o in p.dates.items()}
         p.gone = {(user, name(box), uid) for user, box, uid in p.gone}
         p.validity = {(user, name(box)): v for (user, box), v in p.validity.items()}
+        p.rights = {(user, name(box), who): v for (user, box, who), v in p.rights.items()}
 
     # -- messages
 
@@ -159,6 +161,12 @@ class Drive:
         self._step("APPEND", lambda: self._append("INBOX", "(\\Draft)"))
         self._step("REPLACE", lambda: self._replace(4, "Work"))
         self._step("MOVE", lambda: self._move(5, "Work/Deep"))
+        self._step("SETACL", lambda: self._share("Work", "lrs"))
+        self._step("SETACL", lambda: self._share("Work", "lr"))
+        self._step("SETACL", lambda: self._share("INBOX", "l", self.marker))
+        self._step("SETACL", lambda: self._share("INBOX", "lrswite", self.marker))
+        self._step("COPY to another", lambda: self._copy(6, "INBOX", "dave"))
+        self._step("MOVE to another", lambda: self._move(6, "INBOX", "dave"))
 
     def _append(self, box: str, flags: str, size: int = 0, user: str = "alice") -> None:
         octets = self._octets(size)
@@ -169,27 +177,32 @@ class Drive:
         self.now.dates[user, box, int(result.code.split(" ")[2])] = date
         self.now.validity[user, box] = int(result.code.split(" ")[1])
 
-    def _transferred(self, result: Result, key: Key, box: str) -> None:
+    def _transferred(self, result: Result, key: Key, box: str, user: str) -> None:
         code = _code(result, "COPYUID")
-        self.now.validity["alice", box] = int(code.split(" ")[1])
+        self.now.validity[user, box] = int(code.split(" ")[1])
         (new,) = numbers(code.split(" ")[3])
         flags = self.now.flags.get(key)
-        self._stored(box, new, self.now.there[key])
+        self._stored(box, new, self.now.there[key], user=user)
         if key in self.now.dates:
-            self.now.dates["alice", box, new] = self.now.dates[key]
+            self.now.dates[user, box, new] = self.now.dates[key]
         if flags is None:
-            del self.now.flags["alice", box, new]
+            del self.now.flags[user, box, new]
         else:
-            self.now.flags["alice", box, new] = flags
+            self.now.flags[user, box, new] = flags
 
-    def _copy(self, uid: int, box: str) -> None:
-        result = self.model.require(f"UID COPY {uid} {box}")
-        self._transferred(result, ("alice", "INBOX", uid), box)
+    def _copy(self, uid: int, box: str, user: str = "alice") -> None:
+        result = self.model.require(f"UID COPY {uid} {_called(box, user)}")
+        self._transferred(result, ("alice", "INBOX", uid), box, user)
 
-    def _move(self, uid: int, box: str) -> None:
-        result = self.model.require(f"UID MOVE {uid} {box}")
-        self._transferred(result, ("alice", "INBOX", uid), box)
+    def _move(self, uid: int, box: str, user: str = "alice") -> None:
+        result = self.model.require(f"UID MOVE {uid} {_called(box, user)}")
+        self._transferred(result, ("alice", "INBOX", uid), box, user)
         self._dropped(("alice", "INBOX", uid), surely=True)
+
+    def _share(self, box: str, rights: str, model: Model | None = None) -> None:
+        owner, other = ("alice", "bob") if model is None else ("dave", "alice")
+        (model or self.model).require(f"SETACL {box} {other} {rights}")
+        self.now.rights[owner, box, other] = rights
 
     def _replace(self, uid: int, box: str) -> None:
         octets = self._octets()
@@ -259,6 +272,11 @@ class Drive:
         for user, octets in list(self.now.delivered):
             if user == "bob" and gone.endswith(octets):
                 del self.now.delivered[user, octets]
+
+
+def _called(box: str, user: str) -> str:
+    """What alice calls it."""
+    return box if user == "alice" else f'"Other Users/{user}"'
 
 
 def _code(result: Result, name: str) -> str:

@@ -38,6 +38,11 @@ BOTH: dict[str, Stages] = {
     "CREATE": [[r"mkdir mail/alice/\.\S+|open mail/alice/\.\S+"], [r"fsync mail/alice$"]],
     "DELETE": [[r"rename mail/alice/\.Old mail/alice/tmp/\S+"], [r"fsync mail/alice$"]],
     "RENAME": [[r"rename mail/alice/\.\S+ mail/alice/\.\S+"], [r"fsync mail/alice$"]],
+    "SETACL": [
+        [r"fsync mail/\w+/\S*dovecot-acl\.tmp"],
+        [r"rename mail/\w+/\S*dovecot-acl\.tmp mail/\w+/\S*dovecot-acl$"],
+        [r"fsync mail/\w+"],
+    ],
     "SUBSCRIBE": [[r"fsync \S+/subscriptions\.tmp"], [r"rename \S+/subscriptions\.tmp \S+"], [r"fsync mail/alice$"]],
     "queue": [
         [r"fsync queue/messages/\w+\.part"],
@@ -64,6 +69,16 @@ PROMISED: dict[str, dict[str, Stages]] = {
             [rf"write mail/alice/\.\S+/{LIST}$"],
             [rf"fsync mail/alice/\.\S+/{PART}$", rf"fsync mail/alice/\.\S+/{LIST}$", rf"fsync mail/alice/{PART}$"],
         ],
+        "COPY to another": [
+            [rf"link mail/alice/{PART}/\S+ mail/dave/{PART}/\S+"],
+            [rf"write mail/dave/{LIST}$"],
+            [rf"fsync mail/dave/{PART}$", rf"fsync mail/dave/{LIST}$"],
+        ],
+        "MOVE to another": [
+            [rf"rename mail/alice/{PART}/\S+ mail/dave/{PART}/\S+"],
+            [rf"write mail/dave/{LIST}$"],
+            [rf"fsync mail/dave/{PART}$", rf"fsync mail/dave/{LIST}$", rf"fsync mail/alice/{PART}$"],
+        ],
         "STORE": [[rf"rename \S+/{PART}/\S+ \S+/cur/\S+F\S*$"]],
         "EXPUNGE": [[rf"unlink \S+/{PART}/\S+"]],
         "QUIT": [[rf"unlink mail/bob/{PART}/\S+"]],
@@ -76,6 +91,8 @@ PROMISED: dict[str, dict[str, Stages]] = {
         "REPLACE": [*MBOX_ARRIVES, *MBOX_LEAVES],
         "COPY": MBOX_ARRIVES[1:],
         "MOVE": [*MBOX_ARRIVES[1:], *MBOX_LEAVES],
+        "COPY to another": MBOX_ARRIVES[1:],
+        "MOVE to another": [*MBOX_ARRIVES[1:], *MBOX_LEAVES],
         "STORE": [[rf"pwrite64 {BOX}$"]],
         "EXPUNGE": MBOX_LEAVES,
         "QUIT": MBOX_LEAVES,

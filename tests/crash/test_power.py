@@ -18,6 +18,7 @@ from mailserver.store.account import Account
 from mailserver.store.check import check_account
 from mailserver.store.errors import StoreError
 from mailserver.store.model.flags import Flag
+from mailserver.store.model.rights import Who
 from mailserver.store.store import Store
 from tests.crash.drive import Asked, Promised, driven
 from tests.crash.powerless import Disk
@@ -79,6 +80,10 @@ def demand(folder: Path, promised: Promised, format: str) -> None:
             assert {box for whose, box in promised.boxes if whose == user} <= names, names
             assert not {box for whose, box in promised.no_boxes if whose == user} & names, names
             assert {box for whose, box, _ in promised.there if whose == user} <= names, names
+            for (owner, box, who), letters in promised.rights.items():
+                if owner == user:
+                    found = account.access.rights(box, Who(who), look=True)
+                    assert found == frozenset(letters), f"rights of {who} to {box} of {user}: {set(found)}"
             if user == "alice":
                 assert promised.subscribed <= set(account.subscriptions()), account.subscriptions()
     for user in users:

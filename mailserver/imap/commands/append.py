@@ -25,7 +25,7 @@ def append(session: Session, args: Append) -> Completion:
     appending = session.appending
     if appending is None:  # every literal came while the name of the mailbox was not known yet
         appending = session.appending = Appending(session, args.name)
-    mailbox = target(session, args.name)
+    mailbox, appending.settable = target(session, args.name)
     if mailbox is not appending.mailbox:
         raise Refused("The mailbox was replaced meanwhile", b"TRYCREATE")
     received = iter(list(appending.received))
@@ -39,8 +39,7 @@ def append(session: Session, args: Append) -> Completion:
 def replace(session: Session, args: Replace) -> Completion:
     """Append a message in place of another."""
     view = session.selected()
-    if view.read_only:
-        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    view.require("t", "e")  # RFC 8508 section 4.1: as UID STORE, UID EXPUNGE and APPEND together
     old = [view.messages[i].uid for i in indexes(view, args.target)]
     if not old:
         raise Refused("There is no such message", b"NONEXISTENT")
@@ -57,4 +56,7 @@ def _item(appending: Appending, message: AppendMessage, received: Iterator[Incom
     else:
         appending.begin(len(data), binary=message.literal.binary)(data)
         incoming = appending.received[-1]
-    return store.Append(incoming, message.flags, message.keywords, message.internaldate)
+    # RFC 4314 section 4: "Only when the user has a particular right are the corresponding flags stored"
+    may = appending.settable
+    words = message.keywords if may.keywords else frozenset()
+    return store.Append(incoming, message.flags & may.flags, words, message.internaldate)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mailserver.imap.appending import target
 from mailserver.imap.commands.numbers import chosen
-from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.copy import Copy
 from mailserver.imap.responses import status
 from mailserver.imap.responses.sets import paired_sets
@@ -23,8 +22,8 @@ def copy(session: Session, args: Copy) -> Completion:
     """Copy messages to another mailbox."""
     view = session.selected()
     messages = chosen(view, args.messages)
-    mailbox = target(session, args.name)
-    snapshot, pairs = view.mailbox.copy([m.uid for m in messages], mailbox, every=True)
+    mailbox, may = target(session, args.name)
+    snapshot, pairs = view.mailbox.copy([m.uid for m in messages], mailbox, every=True, only=may)
     return ok("COPY completed", _copyuid(snapshot, pairs))
 
 
@@ -32,11 +31,10 @@ def copy(session: Session, args: Copy) -> Completion:
 def move(session: Session, args: Copy) -> Completion:
     """Move messages to another mailbox."""
     view = session.selected()
-    if view.read_only:
-        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    view.require("t", "e")  # RFC 6851 section 4.2: as UID STORE, UID COPY and UID EXPUNGE together
     messages = chosen(view, args.messages)
-    mailbox = target(session, args.name)
-    snapshot, pairs = view.mailbox.move([m.uid for m in messages], mailbox)
+    mailbox, may = target(session, args.name)
+    snapshot, pairs = view.mailbox.move([m.uid for m in messages], mailbox, only=may)
     if pairs:
         session.write(status.untagged_ok(_copyuid(snapshot, pairs), "Moved"))
     return ok("MOVE completed")

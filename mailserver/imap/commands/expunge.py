@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailserver.imap.commands.numbers import chosen
-from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.anystate import NoArguments
 from mailserver.imap.grammar.expunge import UidExpunge
 from mailserver.imap.responses.status import Completion, ok
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 def expunge(session: Session, args: NoArguments) -> Completion:
     """Remove every message that is \\Deleted."""
     view = session.selected()
-    if view.read_only:
-        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    view.require("e")
     view.mailbox.expunge(None, deleted=True)
     return ok("EXPUNGE completed")
 
@@ -28,7 +26,6 @@ def expunge(session: Session, args: NoArguments) -> Completion:
 def uid_expunge(session: Session, args: UidExpunge) -> Completion:
     """Remove those of the messages that are \\Deleted."""
     view = session.selected()
-    if view.read_only:
-        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    view.require("e")
     view.mailbox.expunge({m.uid for m in chosen(view, args.messages)}, deleted=True)
     return ok("EXPUNGE completed")

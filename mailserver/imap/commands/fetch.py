@@ -77,7 +77,9 @@ def _changed(session: Session, view: View, args: Fetch, chosen: Sequence[int]) -
 
 # RFC 9051 section 6.4.5: "The \Seen flag is implicitly set"; the change is told with the data
 def _mark_seen(session: Session, view: View, chosen: Sequence[int], items: Sequence[FetchItem]) -> frozenset[int]:
-    if view.read_only or not any(isinstance(item, Body | Binary) and not item.peek for item in items):
+    # RFC 4314 section 4: "MUST NOT set it, if the current user doesn't have "s" right"
+    may = not view.read_only and view.settable.flags & Flag.SEEN
+    if not may or not any(isinstance(item, Body | Binary) and not item.peek for item in items):
         return frozenset()
     unseen = [i for i in chosen if not view.messages[i].flags & Flag.SEEN]
     if not unseen:

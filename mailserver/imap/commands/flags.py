@@ -13,6 +13,7 @@ from mailserver.imap.responses.status import Completion, ok
 from mailserver.store.mailbox import FlagOp
 from mailserver.store.model.message import Message
 from mailserver.store.model.numbers import Uid
+from mailserver.store.model.rights import EVERYTHING, Settable
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session
@@ -25,17 +26,18 @@ _OPS = {StoreOp.ADD: FlagOp.ADD, StoreOp.REMOVE: FlagOp.REMOVE, StoreOp.REPLACE:
 def store(session: Session, args: StoreFlags) -> Completion:
     """Change flags, and tell the client the new ones unless it said .SILENT."""
     view = session.selected()
-    if view.read_only:
-        raise Refused("The mailbox is open for reading only", b"NOPERM")
+    view.require()
+    whole = _require_some(view, args)
     if args.unchanged_since is not None:
         session.enable_condstore()
     chosen = indexes(view, args.messages)
     before = [view.messages[i] for i in chosen]
     uids = [m.uid for m in before]
-    result = view.mailbox.store_flags(uids, _OPS[args.op], args.flags, args.keywords, args.unchanged_since)
+    change = view.mailbox.store_flags
+    result = change(uids, _OPS[args.op], args.flags, args.keywords, args.unchanged_since, view.settable)
     modified = set(result.modified)
     uid = args.messages.uid
-    if args.silent:
+    if args.silent and whole:
         expected = {int(m.uid): _expected(m, args) for m in before if m.uid not in modified}
         news.tell(session, result.snapshot, expunge=False, silent=expected, uid=uid)
         if args.unchanged_since is not None:
@@ -48,6 +50,22 @@ def store(session: Session, args: StoreFlags) -> Completion:
         failed = sorted(modified) if uid else _numbers(view, sorted(modified))
         return ok("Conditional STORE failed for some messages", b"MODIFIED " + number_set(failed))
     return ok("STORE completed")
+
+
+# RFC 4314 section 4: "STORE operation SHOULD NOT fail if the user has rights to modify at least one flag"
+def _require_some(view: View, args: StoreFlags) -> bool:
+    """Whether all may be done that is asked; else the client is told the flags even after .SILENT.
+
+    Refused when nothing of it may be done.
+    """
+    may = view.settable
+    if may is EVERYTHING:
+        return True
+    every = args.op is StoreOp.REPLACE
+    asked = EVERYTHING if every else Settable(args.flags, bool(args.keywords))
+    if asked and not (asked.flags & may.flags or (asked.keywords and may.keywords)):
+        raise Refused("You may not change these flags", b"NOPERM")
+    return not asked.flags & ~may.flags and (may.keywords or not asked.keywords)
 
 
 # RFC 7162 section 3.1.3: "An untagged FETCH response MUST be sent, even if the .SILENT suffix is specified"

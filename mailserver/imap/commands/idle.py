@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from mailserver.imap import news
+from mailserver.imap import news, places
 from mailserver.imap.errors import Invalid
 from mailserver.imap.grammar.anystate import NoArguments
 from mailserver.imap.grammar.idle import is_done
@@ -58,7 +58,7 @@ def _wait_for_done(session: Session, waker: Waker) -> None:
 
 def _tell(session: Session) -> None:
     view = session.view
-    if view is None:
+    if view is None or (view.outdated() and not places.renew(session, view)):
         return
     try:
         news.tell(session, view.mailbox.snapshot(), expunge=True)

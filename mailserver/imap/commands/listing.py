@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 
-from mailserver.imap import capabilities
+from mailserver.imap import capabilities, places
+from mailserver.imap.commands.acl import myrights_line
 from mailserver.imap.commands.mailbox import status_line
+from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.listing import List, Lsub
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.store.errors import StoreError
@@ -31,15 +34,15 @@ def listing(session: Session, args: List) -> Completion:
         session.write(b'* LIST (\\Noselect) "/" ""\r\n')
         return ok("LIST completed")
     matches = matcher(session, args.reference, args.patterns)
-    infos = session.user_account().mailboxes()
+    infos = places.listed(session)
     if not args.extended:
         utf8 = session.utf8
         session.write_many([_basic_line(info, utf8) for info in infos if matches(info.name)])
         return ok("LIST completed")
     for entry in _select(session, args, infos, matches):
         session.write(_line(session, entry.name, entry.attributes(args), entry.below))
-        if "STATUS" in args.returns and entry.info is not None and entry.info.selectable:
-            _status(session, entry.name, args.status)
+        if entry.info is not None and entry.info.selectable:
+            _more(session, args, entry.name)
     return ok("LIST completed")
 
 
@@ -88,12 +91,13 @@ def _hidden(name: str, subscribed: set[str], matches: Match) -> bool:
     return any(child.startswith(name + "/") and not matches(child) for child in subscribed)
 
 
-def _status(session: Session, name: str, items: tuple[str, ...]) -> None:
-    """RFC 5819 section 2: a mailbox that cannot be read gets no STATUS; the LIST goes on."""
-    try:
-        session.write(status_line(session, session.user_account().mailbox(name), items))
-    except StoreError:
-        return
+def _more(session: Session, args: List, name: str) -> None:
+    """RFC 5819 section 2, RFC 8440 section 3: a mailbox of which it cannot be said gets none; the LIST goes on."""
+    with contextlib.suppress(StoreError, Refused):
+        if "MYRIGHTS" in args.returns and session.services.store.shares is not None:
+            session.write(myrights_line(session, places.at(session, name)))
+        if "STATUS" in args.returns:
+            session.write(status_line(session, places.at(session, name), args.status))
 
 
 # RFC 9051 section 7.3.1: children always, special uses always: iOS uses them without asking
@@ -125,7 +129,7 @@ def lsub(session: Session, args: Lsub) -> Completion:
     account = session.user_account()
     subscribed = set(account.subscriptions())
     matches = matcher(session, args.reference, (args.pattern,))
-    known = {info.name: info for info in account.mailboxes()}
+    known = {info.name: info for info in places.listed(session)}
     # RFC 3501 section 6.3.9: "foo" with \Noselect when only "foo/bar" is subscribed and "%" would hide it
     hidden = parents_of(subscribed) - subscribed if args.pattern.endswith(b"%") else set()
     for name in sorted(n for n in subscribed | hidden if matches(n)):

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mailserver.imap import news
+from mailserver.imap import news, places
 from mailserver.imap.errors import Invalid, Refused
 from mailserver.imap.grammar.anystate import NoArguments
 from mailserver.imap.grammar.mailbox import Create, QResync, Rename, Select, Status
 from mailserver.imap.grammar.mailbox import Mailbox as Name
+from mailserver.imap.places import Place
 from mailserver.imap.responses import flags as flag_responses
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok, untagged_ok
 from mailserver.imap.view import View
 from mailserver.ops import metrics
-from mailserver.store import special
-from mailserver.store.errors import Kind, StoreError
+from mailserver.store import names, special
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
+from mailserver.store.model.rights import WRITING
 from mailserver.store.model.search import NumberSet
 from mailserver.store.state import position
 
@@ -40,22 +41,35 @@ def select(session: Session, args: Select) -> Completion:
         session.write(untagged_ok(b"CLOSED", "The previous mailbox is closed"))
     if args.condstore or args.qresync is not None:
         session.enable_condstore()
-    mailbox = session.mailbox(args.name)
-    if args.read_only:
+    tick = session.services.store.rights_tick
+    before = tick()
+    place = places.find(session, args.name)
+    place.require("r")
+    mailbox = place.mailbox()
+    if args.read_only or not place.rights & WRITING:
         snapshot = mailbox.rescan()
         first_recent = snapshot.first_recent
     else:
         first_recent, snapshot = mailbox.claim_recent()
-    view = View(mailbox, snapshot, read_only=args.read_only, first_recent=first_recent)
+    view = View(
+        mailbox,
+        snapshot,
+        read_only=args.read_only,
+        first_recent=first_recent,
+        place=place,
+        tick=tick,
+        rights_tick=before,
+    )
     view.tells_recent = "IMAP4REV2" not in session.enabled
     metrics.IMAP_MESSAGES.observe(len(view.messages))
     session.write_many(_opening(session, view, snapshot))
     session.select(view)
     if args.qresync is not None and args.qresync.uidvalidity == snapshot.uidvalidity:
         session.write_many(resync(session, view, args.qresync))
-    if args.read_only:
-        return ok("EXAMINE completed", b"READ-ONLY")
-    return ok("SELECT completed", b"READ-WRITE")
+    return ok("EXAMINE completed" if args.read_only else "SELECT completed", _MODES[view.read_only])
+
+
+_MODES = {True: b"READ-ONLY", False: b"READ-WRITE"}
 
 
 def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
@@ -78,8 +92,12 @@ def _opening(session: Session, view: View, snapshot: Snapshot) -> list[bytes]:
     ]
     if "IMAP4REV2" in session.enabled:
         # RFC 9051 section 6.3.2: LIST tells the canonical name
-        lines.append(b'* LIST () "/" ' + session.encode_name(view.mailbox.name) + b"\r\n")
+        lines.append(b'* LIST () "/" ' + session.encode_name(_shown(view)) + b"\r\n")
     return lines
+
+
+def _shown(view: View) -> str:
+    return view.place.shown if view.place is not None else view.mailbox.name
 
 
 # RFC 7162 section 3.2.5: what the client missed: expunged UIDs, then changed flags
@@ -118,7 +136,8 @@ def vanished_since(view: View, modseq: int, uids: NumberSet) -> list[int]:
 def close(session: Session, args: NoArguments) -> Completion:
     """Expunge and unselect."""
     view = session.selected()
-    if not view.read_only:
+    # RFC 4314 section 4: without "e" the expunge is ignored
+    if not view.read_only and "e" in view.rights:
         view.mailbox.expunge(None, deleted=True)
     session.unselect()
     return ok("CLOSE completed")
@@ -134,10 +153,12 @@ def unselect(session: Session, args: NoArguments) -> Completion:
 # RFC 9051 section 6.3.4
 def create(session: Session, args: Create) -> Completion:
     """Make a mailbox."""
-    name = session.named(args.name)
-    account = session.user_account()
+    place = places.require_creation(session, args.name)
+    account = place.account
     use = ""
     if args.special_use:
+        if not place.own:
+            raise Refused("A special use is for mailboxes of one's own", b"USEATTR")
         known = {word.lower(): word for word in special.USES}
         # RFC 6154 section 3: USEATTR when the server cannot give this use
         if len(args.special_use) > 1 or args.special_use[0].lower() not in known:
@@ -145,9 +166,10 @@ def create(session: Session, args: Create) -> Completion:
         use = known[args.special_use[0].lower()]
         if any(info.special_use == use and info.selectable for info in account.mailboxes()):
             raise Refused("Another mailbox has this special use", b"USEATTR")
-    if use and account.tree.apart and name.endswith("/"):
+    if use and account.tree.apart and place.name.endswith("/"):
         raise Refused("Only a mailbox has a special use", b"USEATTR")
-    mailbox = account.create(name, use)
+    mailbox = account.create(place.name, use)
+    name = place.shown
     if "IMAP4REV2" in session.enabled and name != session.decode_name(args.name):
         # RFC 9051 section 6.3.9.7: OLDNAME tells a client under which name its mailbox was made
         supplied = session.encode_name(session.decode_name(args.name))
@@ -155,32 +177,43 @@ def create(session: Session, args: Create) -> Completion:
     if not mailbox:
         return ok("CREATE completed, for names below it")
     # RFC 8474 section 4.1
-    return ok("CREATE completed", b"MAILBOXID (%s)" % account.mailbox(name).object_id().encode())
+    return ok("CREATE completed", b"MAILBOXID (%s)" % place.mailbox().object_id().encode())
 
 
 # RFC 9051 section 6.3.5
 def delete(session: Session, args: Name) -> Completion:
     """Remove a mailbox."""
-    session.user_account().delete(session.named(args.name))
+    place = places.find(session, args.name)
+    place.require("x")
+    place.account.delete(place.name)
     return ok("DELETE completed")
 
 
-# RFC 9051 section 6.3.6
+# RFC 9051 section 6.3.6, RFC 4314 section 4: "x" for the mailbox, "k" for its new parent
 def rename(session: Session, args: Rename) -> Completion:
     """Rename a mailbox and all below it."""
-    session.user_account().rename(session.named(args.old), session.named(args.new))
+    old = places.find(session, args.old)
+    old.require("x")
+    new = places.require_creation(session, args.new)
+    if old.account is not new.account or (not old.own and old.name == names.INBOX):
+        # as Dovecot; a client copies the messages, and they get new UIDs as they must
+        raise Refused("A mailbox cannot be renamed to that of another user", b"CANNOT")
+    old.account.rename(old.name, new.name)
     return ok("RENAME completed")
 
 
 # RFC 9051 section 6.3.7
 def subscribe(session: Session, args: Name) -> Completion:
     """Subscribe to a mailbox; it has to exist, or a typing error would stay for ever."""
-    name = session.named(args.name)
-    account = session.user_account()
-    known = "INBOX" if name.upper() == "INBOX" else name.removesuffix("/")
-    if not any(info.name == known for info in account.mailboxes()):
-        raise StoreError(Kind.NOT_FOUND, "there is no such mailbox")
-    account.subscribe(name)
+    place = places.find(session, args.name)
+    known = names.canonical(place.shown)
+    if place.own:
+        there = any(info.name == known for info in places.listed(session))
+    else:
+        there = "l" in place.rights and place.exists()
+    if not there:
+        raise places.nothing()
+    session.user_account().subscribe(known)
     return ok("SUBSCRIBE completed")
 
 
@@ -189,45 +222,41 @@ def unsubscribe(session: Session, args: Name) -> Completion:
     """Unsubscribe from a mailbox, whether it exists or not."""
     account = session.user_account()
     sent = session.decode_name(args.name)
-    account.unsubscribe(sent if sent in account.subscriptions() else session.named(args.name))
+    account.unsubscribe(sent if sent in account.subscriptions() else places.shown(session, args.name))
     return ok("UNSUBSCRIBE completed")
 
 
 # RFC 9051 section 6.3.10, RFC 2342 section 5: personal, other users', shared
 def namespace(session: Session, args: NoArguments) -> Completion:
     """Say where mailboxes may be."""
-    session.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+    prefix = session.shared_prefix
+    others = b'((%b "/"))' % session.encode_name(prefix) if prefix else b"NIL"
+    session.write(b'* NAMESPACE (("" "/")) ' + others + b" NIL\r\n")
     return ok("NAMESPACE completed")
 
 
 # RFC 9051 section 6.3.11
 def status(session: Session, args: Status) -> Completion:
     """Say how a mailbox stands without selecting it."""
-    name = session.named(args.name)
-    view = session.view
-    if view is not None and view.mailbox.name == name:
-        session.write(status_line(session, session.mailbox(args.name), args.items))
-    else:
-        session.write(_status_line(session, *session.user_account().glance(name), args.items))
+    session.write(status_line(session, places.find(session, args.name), args.items))
     return ok("STATUS completed")
 
 
 # RFC 9051 section 7.3.4
-def status_line(session: Session, mailbox: Mailbox, items: tuple[str, ...]) -> bytes:
-    """The STATUS response."""
+def status_line(session: Session, place: Place, items: tuple[str, ...]) -> bytes:
+    """The STATUS response; StoreError, Refused when the mailbox may not be read."""
+    place.require("r")
     view = session.view
-    if view is not None and view.mailbox is mailbox:
-        snapshot = mailbox.poll()
+    if view is not None and view.place is not None and view.place.shown == place.shown:
+        mailbox = place.mailbox()
+        snapshot = mailbox.poll() if view.mailbox is mailbox else mailbox.rescan()
     else:
-        snapshot = mailbox.rescan()
-    return _status_line(session, mailbox, snapshot, items)
-
-
-def _status_line(session: Session, mailbox: Mailbox, snapshot: Snapshot, items: tuple[str, ...]) -> bytes:
+        mailbox, snapshot = place.account.glance(place.name)
     if "HIGHESTMODSEQ" in items:
         session.enable_condstore()
     values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
-    return b"* STATUS " + session.encode_name(mailbox.name) + b" (" + values + b")\r\n"
+    shown = mailbox.name if place.own else place.shown
+    return b"* STATUS " + session.encode_name(shown) + b" (" + values + b")\r\n"
 
 
 def _value(session: Session, mailbox: Mailbox, snapshot: Snapshot, item: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mailserver.imap import places
 from mailserver.imap.errors import Refused
 from mailserver.imap.grammar.quota import GetQuota, GetQuotaRoot, SetQuota
 from mailserver.imap.responses.status import Completion, ok
@@ -27,7 +28,11 @@ def getquota(session: Session, args: GetQuota) -> Completion:
 # RFC 9208 section 4.1.2
 def getquotaroot(session: Session, args: GetQuotaRoot) -> Completion:
     """Say which quota root a mailbox belongs to: none where there is no limit."""
-    mailbox = session.mailbox(args.name)
+    place = places.find(session, args.name)
+    place.require("r")  # RFC 9208 section 6
+    if not place.own:
+        raise Refused("The quota of others is not shown", b"NOPERM")
+    mailbox = place.mailbox()
     limited = bool(session.user_account().quota.limits())
     root = b" " + string(ROOT) if limited else b""
     session.write(b"* QUOTAROOT " + session.encode_name(mailbox.name) + root + b"\r\n")

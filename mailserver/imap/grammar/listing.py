@@ -9,7 +9,7 @@ from mailserver.imap.grammar.mailbox import status_items
 from mailserver.imap.grammar.syntax import end, list_mailbox, mailbox, more, parenthesized, space, word
 
 SELECTION_OPTIONS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
-RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS"})
+RETURN_OPTIONS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "STATUS", "MYRIGHTS"})
 
 
 @dataclass(frozen=True, slots=True)

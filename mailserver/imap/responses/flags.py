@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from mailserver.store.model.flags import SYSTEM_FLAGS
 from mailserver.store.model.message import Message
+from mailserver.store.model.rights import Settable
 
 _SYSTEM = tuple(
     " ".join(name for flag, name in SYSTEM_FLAGS if bits & flag).encode() for bits in range(32)
@@ -50,4 +51,13 @@ def flags_item(flags: int, keywords: frozenset[str], recent: bool) -> bytes:
 def known_flags(keywords: Iterable[str]) -> bytes:
     """The system flags and these keywords, without parentheses."""
     words = [name for _, name in SYSTEM_FLAGS] + [w for w in keywords if w]
+    return " ".join(words).encode("ascii", "replace")
+
+
+# RFC 4314 section 5.1.1: "MUST accurately reflect the current user's rights"
+def settable_flags(settable: Settable, keywords: Iterable[str]) -> bytes:
+    """Those of these flags that may be set, and ``\\*`` where new keywords may be made; without parentheses."""
+    words = [name for flag, name in SYSTEM_FLAGS if settable.flags & flag]
+    if settable.keywords:
+        words += [*(w for w in keywords if w), "\\*"]
     return " ".join(words).encode("ascii", "replace")

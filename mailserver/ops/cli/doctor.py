@@ -10,7 +10,7 @@ from mailserver.config.schema import Settings
 from mailserver.ops.cli.common import add_config, add_json, say, say_json, settings_of
 from mailserver.ops.cli.failure import explain
 from mailserver.ops.cli.mail import become_owner, stay_ourselves, user_of
-from mailserver.ops.doctor import machine, mail
+from mailserver.ops.doctor import machine, mail, sharing
 from mailserver.ops.doctor.finding import Finding
 from mailserver.services import Services
 from mailserver.store.errors import StoreError
@@ -78,6 +78,7 @@ def _account(services: Services, settings: Settings, user: str, *, fix: bool) ->
             lambda: store.account(user),
         )
         found = list(mail.check(place))
+        found += sharing.check(user, place.tree, store.shares, settings.storage.shared_prefix)
         if fix:
             for finding in found:
                 finding.fix()

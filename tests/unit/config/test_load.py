@@ -111,12 +111,24 @@ def test_each_error(text: str, expected: str) -> None:
         ("[server]\nnameservers = ['ns.example']\n", "ns.example: is no address"),
         ("[delivery]\nspam_header = 'X-Spam'\n", "must be a field and its value"),
         ("[webhook]\nurl = 'ftp://x'\n", 'must begin with "http://" or "https://"'),
+        ("[storage]\nshared_prefix = 'shared'\n", 'each with "/" behind it'),
+        ("[storage]\nshared_prefix = '/'\n", 'each with "/" behind it'),
+        ("[storage]\nshared_prefix = 'a//'\n", 'each with "/" behind it'),
+        ("[storage]\nshared_prefix = '../'\n", 'each with "/" behind it'),
+        ("[storage]\nshared_prefix = 'inbox/x/'\n", "may not begin with INBOX"),
+        ("[storage]\nshared_prefix = 'a*/'\n", "no wildcards"),
     ],
 )
 def test_errors_of_delivery(text: str, expected: str) -> None:
     (found,) = errors(text)
     assert expected in found
     assert ":2: " in found
+
+
+def test_prefix_of_shared_mailboxes() -> None:
+    assert parse(b"").storage.shared_prefix == "Other Users/"
+    for prefix in ("", "shared/", "Gemeinsame Ordner/Büro/"):
+        assert parse(f"[storage]\nshared_prefix = '{prefix}'\n".encode()).storage.shared_prefix == prefix
 
 
 def test_lists_of_delivery() -> None:

@@ -34,3 +34,26 @@ def test_switched_off(tmp_path: Path) -> None:
     finally:
         services.authenticator.stop()
         services.close()
+
+
+def test_without_a_prefix_there_are_no_access_lists(tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("a:{PLAIN}x\n")
+    settings = Settings(
+        storage=StorageConfig(mailbox_path=str(tmp_path / "mail"), shared_prefix=""),
+        auth=AuthConfig(users_file=str(tmp_path / "users")),
+    )
+    services = Services(settings)
+    try:
+        with ImapServer(ImapConfig(host="127.0.0.1", port=0, ssl_port=-1), services) as server:
+            assert not {"ACL", "RIGHTS=TEXK", "LIST-MYRIGHTS"} & capabilities(server, "a")
+            with imaplib.IMAP4("127.0.0.1", server.port) as client:
+                client.login("a", "x")
+                assert client.namespace() == ("OK", [b'(("" "/")) NIL NIL'])
+                for answer in (client.setacl("INBOX", "b", "lr"), client.getacl("INBOX"), client.myrights("INBOX")):
+                    assert answer[0] == "NO"
+                assert client.create('"Other Users/b"')[0] == "OK"
+                assert client.list('""', "INBOX RETURN (MYRIGHTS)")[0] == "OK"
+                assert "MYRIGHTS" not in client.untagged_responses
+    finally:
+        services.authenticator.stop()
+        services.close()

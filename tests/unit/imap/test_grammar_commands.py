@@ -6,6 +6,7 @@ import pytest
 
 from mailserver.imap.framer import Literal
 from mailserver.imap.grammar import (
+    acl,
     anystate,
     append,
     compress,
@@ -234,6 +235,20 @@ CASES = [
     ("SETQUOTA", quota.setquota, b' "" (storage 512)', quota.SetQuota(b"", (("STORAGE", 512),))),
     ("SETQUOTA", quota.setquota, b" x ()", quota.SetQuota(b"x", ())),
     ("SETQUOTA", quota.setquota, b" x (STORAGE)", None),
+    # acl
+    ("SETACL", acl.setacl, b" inbox bob lrs", acl.SetAcl(b"INBOX", b"bob", b"lrs")),
+    ("SETACL", acl.setacl, b' "a b" {5}\r\nhello ""', acl.SetAcl(b"a b", b"hello", b"")),
+    ("SETACL", acl.setacl, b" x -$staff +cd", acl.SetAcl(b"x", b"-$staff", b"+cd")),
+    ("SETACL", acl.setacl, b" x bob", None),
+    ("SETACL", acl.setacl, b" x bob lr s", None),
+    ("SETACL", acl.setacl, b"", None),
+    ("DELETEACL", acl.of_identifier, b" x bob", acl.OfIdentifier(b"x", b"bob")),
+    ("DELETEACL", acl.of_identifier, b" x", None),
+    ("LISTRIGHTS", acl.of_identifier, b' x "joe user"', acl.OfIdentifier(b"x", b"joe user")),
+    ("LISTRIGHTS", acl.of_identifier, b" x a b", None),
+    ("GETACL", acl.of_mailbox, b" inbox", acl.OfMailbox(b"INBOX")),
+    ("MYRIGHTS", acl.of_mailbox, b' "x y"', acl.OfMailbox(b"x y")),
+    ("MYRIGHTS", acl.of_mailbox, b" x y", None),
     ("COMPRESS", compress.compress, b" deflate", compress.Compress("DEFLATE")),
     ("COMPRESS", compress.compress, b"", None),
     # sort, thread

@@ -15,6 +15,7 @@ from mailserver.__main__ import main
 from mailserver.ops.doctor import machine
 from mailserver.store import conversion
 from mailserver.store.locks import MaildropLock
+from mailserver.store.model.rights import Who
 from mailserver.store.store import Store
 from tests.unit.store.conftest import put
 
@@ -158,3 +159,22 @@ def test_clock_and_kernel(tmp_path: Path, config: Path) -> None:
 
     assert ["max_user_watches is 1" in f.text for f in machine.inotify(load(config), tmp_path)] == [True]
     assert not list(machine.inotify(load(config), tmp_path / "none"))
+
+
+def test_what_is_shared(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = config.parent / "mail" / "alice"
+    assert found(config, capsys) == {}
+    (root / ".Work" / "dovecot-acl").write_text("user=bob lr\n")
+    with Store(str(config.parent / "mail"), durability="relaxed") as store:
+        assert store.shares is not None
+        store.shares.note("carol", {"INBOX": []})  # so that the record is not just made
+        assert store.shares.given_to(Who("bob")) == {"alice": {"Work"}}
+        (root / "dovecot-acl").write_text("anyone l\n")
+        assert found(config, capsys) == {"shared": False}
+        assert found(config, capsys, "--fix") == {"shared": True}
+        assert found(config, capsys) == {}
+        assert store.shares.given_to(Who("bob")) == {"alice": {"Work", "INBOX"}}
+    (root / ".Work" / "dovecot-acl").write_text("user=bob lr\nanybody lr\n")
+    for part in ("cur", "new", "tmp"):
+        (root / ".Other Users.x" / part).mkdir(parents=True)
+    assert found(config, capsys, status=os.EX_DATAERR) == {"acl": False, "name": False}

@@ -17,7 +17,7 @@ Add = Callable[..., int]
 def mail_root(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "mail"
     yield root
-    for user in root.iterdir() if root.exists() else ():
+    for user in filter(Path.is_dir, root.iterdir()) if root.exists() else ():
         assert check_account(str(user)) == []
 
 
