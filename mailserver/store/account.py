@@ -78,7 +78,7 @@ class Account:
         if new:
             self._found()
         else:
-            sweep(root)
+            sweep(root, nested=self._paths() if tree.nested else ())
             if takeover.wanted(root):
                 self._take_over()
             if os.path.lexists(f"{root}/{conversion.NAME}.json"):
@@ -169,8 +169,9 @@ class Account:
             self._advance(gone.files.path)  # so that nobody who wakes takes its snapshot for good
             gone.let_go()
 
-    def create(self, name: str, use: str = "") -> bool:
-        """Make a mailbox and the levels above it that are missing. StoreError EXISTS, BAD_NAME, CANNOT.
+    def create(self, name: str, use: str = "", *, alone: bool = False) -> bool:
+        """Make a mailbox and, unless ``alone``, the levels above it that are missing. StoreError EXISTS, BAD_NAME,
+        CANNOT.
 
         False when only a level was made: where what has children is no mailbox, a name that ends with the separator
         asks for that.
@@ -180,7 +181,8 @@ class Account:
         with os_errors(), self._lock.hold():
             if self.tree.taken(name):
                 raise StoreError(Kind.EXISTS, "the mailbox exists already")
-            self._make_levels(names.parents(name))
+            if not alone or self.tree.apart:  # there a level is no mailbox
+                self._make_levels(names.parents(name))
             if level:
                 self.tree.make_level(name)
                 return False

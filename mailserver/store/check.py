@@ -20,6 +20,11 @@ from mailserver.store.layout import OWN, is_mbox
 from mailserver.store.model.numbers import MAX_UID
 from mailserver.store.tree import Tree
 
+TWINS = "two files of one base name"
+FLAGS_IN_DISORDER = "flags not sorted, or twice"
+TORN = "the list of UIDs ends in half a line"
+UIDS_IN_DISORDER = "UIDs do not ascend"
+
 
 def check_account(root: str, index_path: str | None = None) -> list[str]:
     """Everything that is wrong with the account at ``root`` and its index; an empty list when all is well."""
@@ -59,7 +64,7 @@ def _check_folder(path: str) -> Iterator[str]:
     files = _files(path)
     bases = [filename.base_of(f) for f in files]
     if len(set(bases)) != len(bases):
-        yield "two files of one base name"
+        yield TWINS
     table = keywords.read(f"{path}/{keywords.NAME}")
     lowered = [w.lower() for w in table if w]
     if len(set(lowered)) != len(lowered):
@@ -75,7 +80,7 @@ def _check_file(path: str, file: str, keyword_count: int) -> Iterator[str]:
         yield f"{file}: flags in new/"
     info = file.partition(":2,")[2]
     if info != "".join(sorted(set(info))):
-        yield f"{file}: flags not sorted, or twice"
+        yield f"{file}: {FLAGS_IN_DISORDER}"
     if any(ord(letter) - 97 >= keyword_count for letter in parsed.letters):
         yield f"{file}: a keyword letter without a keyword"
     size, virtual = filename.sizes(file)
@@ -98,10 +103,10 @@ def _check_uidlist(path: str) -> Iterator[str]:
         yield "the list of UIDs is empty"
         return
     if lines[-1]:
-        yield "the list of UIDs ends in half a line"
+        yield TORN
     uids = [int(line.split(b" ")[0]) for line in lines[1:] if line]
     if any(a >= b for a, b in pairwise(uids)):
-        yield "UIDs do not ascend"
+        yield UIDS_IN_DISORDER
     if uids and not (uids[0] > 0 and uids[-1] <= MAX_UID):
         yield "a UID out of range"
     if not 0 < listed.uidvalidity < 2**32:
@@ -110,6 +115,17 @@ def _check_uidlist(path: str) -> Iterator[str]:
 
 def check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
     """Where the index claims to be up to date, it must say what the files say."""
+    try:
+        yield from _check_index(paths, index)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+        ):  # it is only in use
+            yield "the index is damaged"
+
+
+def _check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
     db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
     try:
         if db.execute("PRAGMA integrity_check").fetchone()[0] != "ok":

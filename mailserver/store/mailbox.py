@@ -90,6 +90,12 @@ class Mailbox(Reader):
         self.index_soon()
         return snapshot, [m.uid for m in added]
 
+    def enlist(self, promised: Mapping[str, tuple[int, str]]) -> None:
+        """Finish an append that died between giving names and giving UIDs: file's base -> UID and further fields."""
+        with self._locked():
+            stored = self._context.index.load(self.keeper.directory)
+            self.files.enlist(promised, stored.row.uidnext if stored is not None else 1)
+
     def renumber(self, uidvalidity: int | None, uidnext: int = 1) -> Snapshot:
         """Have this UIDVALIDITY (None: a new one), and give no UID below ``uidnext`` any more; messages keep theirs.
 

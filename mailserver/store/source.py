@@ -42,6 +42,11 @@ class Source:
     uidl: str = ""
     place: int = 0
 
+    @property
+    def fields(self) -> str:
+        """What ``dovecot-uidlist`` says of it beside its UID."""
+        return " ".join([f"P{self.uidl}"] * bool(self.uidl) + [f"O{self.place}"] * bool(self.place))
+
     def open(self) -> MessageFile:
         """Its octets."""
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -6,34 +6,39 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Iterable
 
 from mailserver.store.layout import is_lock
 
 _ABANDONED_SECONDS = 36 * 3600
 
 
-def abandoned(root: str, now: float | None = None) -> list[str]:
+def abandoned(root: str, now: float | None = None, *, nested: Iterable[str] = ()) -> list[str]:
     """What ``sweep`` would remove. OSError."""
     oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
     found = []
-    for folder in [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]:
+    for folder in _folders(root, nested):
         path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
             found += [entry.path for entry in entries if _is_old(entry, oldest)]
     return found
 
 
-def sweep(root: str, now: float | None = None) -> None:
+def _folders(root: str, nested: Iterable[str]) -> list[str]:
+    flat = (entry.path for entry in os.scandir(root) if entry.name.startswith("."))
+    return list(dict.fromkeys([root, *flat, *nested]))
+
+
+def sweep(root: str, now: float | None = None, *, nested: Iterable[str] = ()) -> None:
     """Remove what was abandoned in ``tmp/`` of every folder: deliveries that a crash cut short, deleted mailboxes.
 
-    And dot locks of mboxes that have another name now.
+    And dot locks of mboxes that have another name now. ``nested``: the paths of folders in other directories.
 
     What is younger than 36 hours may still be written to, by whatever program (the Maildir rule).
     """
     oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
     with contextlib.suppress(OSError):  # tidying only
-        folders = [root, *(entry.path for entry in os.scandir(root) if entry.name.startswith("."))]
-        for folder in folders:
+        for folder in _folders(root, nested):
             path = f"{folder}/tmp"  # noqa: S108 - a Maildir has a tmp of its own
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(path) as entries:
                 for entry in entries:

@@ -8,10 +8,14 @@ here, `model` the values that all of them pass around. `export` writes an accoun
 What identifies a message
 -------------------------
 Within a folder and its UIDVALIDITY the UID, for sources that have none what comes nearest: POP3's unique-id, the name
-of a file. ``mailserver-imported`` in the account's directory has all that were taken, and as what. A line is written
-there when the messages are safe here; so after a crash some may be here and not be noted. Hence a message that is not
-noted is compared with those here that are not noted either: the same size, date and Message-ID is the same message.
-That also holds for mail that came here by other ways.
+of a file. ``mailserver-imported`` in the account's directory has all that were taken, as what, and with which flags. A
+line is written there when the messages are safe here; so after a crash some may be here and not be noted. Hence a
+message that is not noted is compared with those here that are not noted either: the same size, date and Message-ID is
+the same message, or, where the source has no dates, the same octets. That also holds for mail that came here by other
+ways.
+
+When files are about to become messages, that is noted before, with their UIDs: whoever dies between naming and
+numbering them leaves files that somebody else would number otherwise. The next import does it (``Mailbox.enlist``).
 
 UIDs
 ----

@@ -3,18 +3,23 @@
 Courier makes a unique-id of numbers (``UID<uid>-<uidvalidity>``) or takes the file's name. So a file of the INBOX whose
 unique-id has another form is renamed to it. Courier's POP3 order is that of the names. It believes that lines of a file
 end with LF, whereas ours end with CRLF.
+
+Files are renamed first, and their new names are written into our list of UIDs afterwards. Whoever dies in between
+leaves files that the list does not know. It alone says what a file is to be called, so `to_ours` finds them by that.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailserver.mail import mutf7
 from mailserver.store import names, subscriptions, takeover
 from mailserver.store.formats.maildir import courier, filename, keywords, sizelist, uidlist
-from mailserver.store.formats.maildir.uidlist import Entry
+from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.formats.maildir.uidlist import Entry, UidList
 from mailserver.store.layout import LAYOUTS
 
 _NUMBERS = re.compile(r"UID(\d{1,10})(?:-(\d{1,10}))?")
@@ -35,8 +40,8 @@ class Lost:
 def write(root: str) -> Lost:
     """Write all of it; idempotent. The Maildir must be at rest. OSError, StoreError."""
     lost = Lost()
-    for directory in ("", *sorted(_LAYOUT.walk(root).directories)):
-        _folder(f"{root}/{directory}" if directory else root, lost, drop=not directory)
+    for path, inbox in _folders(root):
+        _folder(path, lost, drop=inbox)
     found = subscriptions.read(f"{root}/{subscriptions.NAME}")
     lines = ["INBOX" if name == names.INBOX else "INBOX." + name.replace("/", ".") for name in found]
     _write(f"{root}/{takeover.SUBSCRIBED}", "".join(f"{line}\n" for line in lines))
@@ -46,10 +51,18 @@ def write(root: str) -> Lost:
 
 
 def to_ours(root: str) -> None:
-    """Give the folders the names back that we know. OSError."""
+    """Give the folders the names back that we know, and the list of UIDs those of files that `write`, having died, had
+    renamed. OSError, StoreError."""
     for directory in sorted(os.listdir(root)):
         if directory.startswith(".") and os.path.isdir(f"{root}/{directory}/cur"):
             takeover.rename(root, directory)
+    for path, inbox in _folders(root):
+        _recover(path, drop=inbox)
+
+
+def _folders(root: str) -> list[tuple[str, bool]]:
+    """The places of all folders, and which one is the INBOX, the only one that POP3 shows."""
+    return [(root, True), *((f"{root}/{directory}", False) for directory in sorted(_LAYOUT.walk(root).directories))]
 
 
 def _to_utf8(root: str, directory: str) -> int:
@@ -64,25 +77,48 @@ def _to_utf8(root: str, directory: str) -> int:
     return 0
 
 
-def _folder(path: str, lost: Lost, *, drop: bool) -> None:
-    """One folder; ``drop``: it is the INBOX, which POP3 shows."""
+def _recover(path: str, *, drop: bool) -> None:
     listed = uidlist.read(f"{path}/{uidlist.NAME}")
     if listed is None:
         return
     files = _files(path)
-    live = {base: entry for base, entry in listed.entries.items() if base in files}
-    ordered = sorted(live.items(), key=lambda item: (int(item[1].value("O") or 1 << 62), item[1].uid))
+    moved = {base: new for base, _, new in _bases(listed, drop=drop) if base not in files and new in files}
+    if moved:
+        entries = {moved.get(base, base): entry for base, entry in listed.entries.items()}
+        uidlist.write(f"{path}/{uidlist.NAME}", listed, entries, sync=True)
+
+
+def _bases(listed: UidList, *, drop: bool) -> Iterator[tuple[str, Entry, str]]:
+    """What each file is called, its line, and what it shall be called, in POP3's order. Depends on the list only."""
+    taken: set[str] = set()
+    ordered = sorted(listed.entries.items(), key=lambda item: (int(item[1].value("O") or 1 << 62), item[1].uid))
+    for place, (base, entry) in enumerate(ordered):
+        new = _base(place, entry) if drop else _SIZES.sub("", base)
+        if new in taken or (new != base and new in listed.entries):  # a unique-id that two messages have
+            new = _numbered(place, entry)
+        taken.add(new)
+        yield base, entry, new
+
+
+def _folder(path: str, lost: Lost, *, drop: bool) -> None:
+    """One folder; ``drop``: it is the INBOX."""
+    listed = uidlist.read(f"{path}/{uidlist.NAME}")
+    if listed is None:
+        return
+    files = _files(path)
     table = keywords.read(f"{path}/{keywords.NAME}")
     renamed: dict[str, Entry] = {}
     ids, words = [], [*table, ""]  # an empty line ends the keywords
-    for place, (base, entry) in enumerate(ordered):
-        new = _base(place, entry, base) if drop else _SIZES.sub("", base)
+    for base, entry, new in list(_bases(listed, drop=drop)):
+        if base not in files:  # its message is gone
+            continue
         renamed[new] = entry
         size = _settle(path, files[base], new)
         ids.append(_unique_id(new, entry, size, lost) if drop else "")
         letters = filename.parse(files[base]).letters
         if letters:
             words.append(f"{new}:" + " ".join(str(ord(letter) - 97) for letter in letters))
+    _sync(path)
     uidlist.write(f"{path}/{uidlist.NAME}", listed, renamed, sync=True)
     by_uid = sorted(renamed.items(), key=lambda item: item[1].uid)
     lines = [f"1 {listed.uidvalidity} {listed.next_uid}", *(f"{entry.uid} {base}" for base, entry in by_uid)]
@@ -94,11 +130,20 @@ def _folder(path: str, lost: Lost, *, drop: bool) -> None:
         _write(f"{path}/{sizelist.NAME}", f"/3 {listed.next_uid} {listed.uidvalidity}\n" + "".join(ids))
 
 
-def _base(place: int, entry: Entry, base: str) -> str:
+def _sync(path: str) -> None:
+    for part in ("cur", "new"):
+        sync_path(f"{path}/{part}")
+
+
+def _base(place: int, entry: Entry) -> str:
     """What a file of the INBOX shall be called: its unique-id, or, where numbers make that, something in order."""
     uidl = entry.value("P") or ""
     if not _NUMBERS.fullmatch(uidl) and _SAFE.fullmatch(uidl):
         return uidl
+    return _numbered(place, entry)
+
+
+def _numbered(place: int, entry: Entry) -> str:
     return f"{1_000_000_000 + place}.U{entry.uid}.export"
 
 

@@ -3,6 +3,10 @@
 A unit is a few messages of one folder. Some units are on their way at any time; the oldest is appended when it is here,
 so that UIDs ascend, and noted in the record when it is safe. Whatever goes wrong, what was noted is here, and what is
 here is found again.
+
+Of messages that were imported before, the flags that changed at the source since then are brought over (`merge`). With
+``mirror``, messages that are gone there are removed here when everything else is done: one that was moved there is then
+here in its new folder already.
 """
 
 from __future__ import annotations
@@ -17,9 +21,8 @@ from dataclasses import dataclass, field
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
-from mailserver.store.mailbox import Append
 from mailserver.store.portions import portions
-from mailserver.transfer.model import Folder, Item, LostError, Origin, Session
+from mailserver.transfer.model import Contents, Folder, Item, LostError, Origin, Session
 from mailserver.transfer.naming import Mapping
 from mailserver.transfer.record import Imported, Record
 from mailserver.transfer.target import Arrived, Target, date_of
@@ -40,6 +43,9 @@ class Result:
     octets: int = 0
     present: int = 0  # they were here already
     missing: int = 0  # they were gone when they were asked for
+    changed: int = 0  # their flags changed at the source since the last time
+    removed: int = 0  # they are gone at the source
+    kept: int = 0  # they are gone at the source, but were changed here
     numbers: bool = False  # UIDs and UIDVALIDITY are those of the source
     problem: str = ""  # why nothing of it was imported
 
@@ -59,7 +65,7 @@ class _Unit:
     """Some messages on their way; the last one of a folder has none."""
 
     target: Target
-    folder: Folder
+    contents: Contents
     result: Result
     items: Sequence[Item]
     last: bool = False
@@ -77,11 +83,14 @@ class Import:
     jobs: int
     show: Callable[[Progress], None] = lambda progress: None
     again: bool = False  # do not believe the record: look at the messages
+    mirror: bool = False  # remove what is gone at the source and was not changed here
     progress: Progress = field(default_factory=Progress)
     results: list[Result] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)  # folders of the source that are not there any more
     _idle: queue.SimpleQueue[Session] = field(default_factory=queue.SimpleQueue)
     _sessions: list[Session] = field(default_factory=list)
     _begun: set[str] = field(default_factory=set)
+    _done: list[_Unit] = field(default_factory=list)  # the last of each folder
 
     def run(self) -> list[Result]:
         """Do it. SourceError, StoreError, OSError; what was imported until then stays and is noted."""
@@ -98,6 +107,8 @@ class Import:
             while waiting:
                 self._take(waiting.popleft())
             self._subscribe()
+            if self.mirror:
+                self._remove()
         finally:
             self._end(pool, waiting)
         return self.results
@@ -112,29 +123,42 @@ class Import:
             session.close()
 
     def _units(self) -> Iterator[_Unit]:
-        wanted = [(folder, name) for folder in self.origin.folders() if (name := self.mapping.apply(folder.name))]
+        folders = self.origin.folders()
+        self.vanished = sorted(self.record.folders().difference(folder.source for folder in folders))
+        wanted = [(folder, name) for folder in folders if (name := self.mapping.apply(folder.name))]
         self.progress.messages = sum(self.origin.count(folder) for folder, _ in wanted)
         for found, name in wanted:
-            folder, items = self.origin.items(found)
-            imported = self.record.of(folder)
-            if self.again:
-                imported = Imported(numbers=imported.numbers)
-            fresh = [item for item in items if item.key not in imported.keys]
-            result = Result(name, folder.source, present=len(items) - len(fresh))
+            contents = self.origin.contents(found, self._known_until)
+            result = Result(name, contents.folder.source)
             self.results.append(result)
             try:
-                target = Target(self.account, name, folder, imported, self.record)
+                target = Target(self.account, name, contents.folder, self._known(contents.folder), self.record)
             except StoreError as error:
                 if error.kind not in (Kind.BAD_NAME, Kind.CANNOT, Kind.EXISTS):  # the last: a level of that name
                     raise
                 result.problem = f"{error.text}; give it another one with --map"
                 continue
-            target.begin(items, alone=name not in self._begun)
-            self._begun.add(name)
-            self.progress.done += result.present
-            for some in portions(fresh, lambda item: item.size, octets=_UNIT_OCTETS, most=_UNIT_MESSAGES):
-                yield _Unit(target, folder, result, some)
-            yield _Unit(target, folder, result, [], last=True)
+            yield from self._of_folder(_Unit(target, contents, result, [], last=True))
+
+    def _of_folder(self, last: _Unit) -> Iterator[_Unit]:
+        target, contents, result = last.target, last.contents, last.result
+        known = self.record.of(contents.folder).messages
+        fresh = [item for item in contents.items if item.key not in known or self.again]
+        target.begin(fresh, alone=target.name not in self._begun)
+        self._begun.add(target.name)
+        result.changed = target.merge([(item, known[item.key]) for item in contents.items if item.key in known])
+        result.present = contents.count - len(fresh)
+        self.progress.done += result.present
+        for some in portions(fresh, lambda item: item.size, octets=_UNIT_OCTETS, most=_UNIT_MESSAGES):
+            yield _Unit(target, contents, result, some)
+        yield last
+
+    def _known_until(self, folder: Folder) -> int:
+        return 0 if self.again else self.record.of(folder).modseq
+
+    def _known(self, folder: Folder) -> Imported:
+        known = self.record.of(folder)
+        return Imported(numbers=known.numbers, begun=known.begun) if self.again else known
 
     # -- in a thread
 
@@ -146,7 +170,7 @@ class Import:
                 try:
                     got = {a.item.key for a in arrived}
                     rest = [item for item in unit.items if item.key not in got]
-                    for item, chunks in session.fetch(unit.folder, rest):
+                    for item, chunks in session.fetch(unit.contents.folder, rest):
                         arrived.append(_received(unit.target.mailbox.receive(), item, chunks))
                 except LostError:
                     session.close()
@@ -180,42 +204,58 @@ class Import:
                 for each in arrived:
                     each.incoming.discard()
         if unit.last:
-            unit.target.finish(unit.folder)
-            unit.result.numbers = unit.target.numbers
+            self._finish(unit)
         self.progress.folder = unit.target.name
         self.show(self.progress)
 
     def _append(self, unit: _Unit, arrived: Sequence[Arrived]) -> None:
-        target, result = unit.target, unit.result
-        done: dict[str, int] = {}
-        fresh = []
-        for each in arrived:
-            uid = target.twin(each)
-            if uid:
-                done[each.item.key] = uid
-            else:
-                fresh.append(each)
-        appends = [
-            Append(e.incoming, e.item.flags, e.item.keywords, e.date, target.uid_for(e.item), e.item.uidl, e.item.place)
-            for e in fresh
-        ]
-        uids = target.append(appends)
-        done.update({each.item.key: uid for each, uid in zip(fresh, uids, strict=True)})
-        target.note(unit.folder, done)
+        target, result, uidnext = unit.target, unit.result, unit.contents.folder.uidnext
+        here = [(each, target.twin(each)) for each in arrived]
+        if target.numbers and any(uid not in (0, each.item.uid) and uid < uidnext for each, uid in here):
+            target.give_up_numbers()  # the import died, and somebody looked before it went on
+        fresh = [each for each, uid in here if not uid]
+        uids = target.append(fresh)
+        known = [(each.item, uid) for each, uid in here if uid]
+        target.note([*known, *((each.item, uid) for each, uid in zip(fresh, uids, strict=True))])
         result.imported += len(fresh)
-        result.present += len(arrived) - len(fresh)
+        result.present += len(known)
         result.missing += len(unit.items) - len(arrived)
         result.octets += sum(each.incoming.size for each in fresh)
         self.progress.done += len(unit.items)
         self.progress.octets += sum(each.incoming.size for each in fresh)
 
+    def _finish(self, unit: _Unit) -> None:
+        target, contents, result = unit.target, unit.contents, unit.result
+        target.finish(contents.folder)
+        result.numbers = target.numbers
+        if not result.missing:  # else ask for those once more
+            self.record.known_until(contents.folder, contents.modseq)
+        self._done.append(unit)
+
+    def _remove(self) -> None:
+        """A second look at what is there: a file that is being renamed may be overlooked once."""
+        for unit in self._done:
+            present = {item.key for item in unit.contents.items}
+            present.update(self.origin.keys(unit.contents.folder))
+            unit.result.removed, unit.result.kept = unit.target.remove(present)
+
     def _subscribe(self) -> None:
-        subscribed = set(self.account.subscriptions())
-        for name in self.origin.subscriptions():
-            mapped = self.mapping.apply(name)
-            if mapped is not None and mapped not in subscribed:
-                with contextlib.suppress(StoreError):  # a name that cannot be had here
-                    self.account.subscribe(mapped)
+        """What was subscribed, or no more, since the last time."""
+        there, before = self.origin.subscriptions(), self.record.subscribed
+        now = {name: mapped for name in there if (mapped := self.mapping.apply(name)) is not None}
+        for name, mapped in now.items():
+            if before.get(name) != mapped:
+                self._tell(self.account.subscribe, mapped)
+        gone = before.keys() - set(there)
+        for name in sorted(gone):
+            self._tell(self.account.unsubscribe, before[name])
+        noted = {name: mapped for name, mapped in before.items() if name not in gone} | now
+        if noted != before:
+            self.record.note_subscribed(noted)
+
+    def _tell(self, act: Callable[[str], None], name: str) -> None:
+        with contextlib.suppress(StoreError):  # a name that cannot be had here
+            act(name)
 
 
 def _received(incoming: Incoming, item: Item, chunks: object) -> Arrived:
@@ -231,28 +271,3 @@ def _received(incoming: Incoming, item: Item, chunks: object) -> Arrived:
         incoming.discard()
         raise
     return Arrived(item, incoming, bytes(head), date)
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """What an import would do with one folder."""
-
-    name: str
-    source: str
-    messages: int
-    octets: int
-    present: int
-
-
-def plan(origin: Origin, record: Record, mapping: Mapping) -> list[Planned]:
-    """What an import would do; nothing is changed. SourceError, OSError."""
-    planned = []
-    for found in origin.folders():
-        name = mapping.apply(found.name)
-        if name is None:
-            continue
-        folder, items = origin.items(found)
-        fresh = [item for item in items if item.key not in record.of(folder).keys]
-        octets = sum(item.size for item in fresh)
-        planned.append(Planned(name, folder.source, len(fresh), octets, len(items) - len(fresh)))
-    return planned

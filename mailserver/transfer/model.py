@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,31 @@ class Item:
     place: int = 0  # in POP3's order; 0: by UID
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a folder has when it is looked at."""
+
+    folder: Folder  # with its numbers as they are now
+    items: Sequence[Item]  # in their order
+    total: int = -1  # messages that are there; -1: the items are all of them
+    modseq: int = 0  # the state that was looked at, where the source counts them (RFC 7162); 0: it does not
+
+    @property
+    def whole(self) -> bool:
+        """Whether the items are all messages; else those that are new or changed."""
+        return self.total < 0
+
+    @property
+    def count(self) -> int:
+        """Messages that are there."""
+        return len(self.items) if self.total < 0 else self.total
+
+
+def from_nothing(folder: Folder) -> int:
+    """No state of the folder is known."""
+    return 0
+
+
 class Session(Protocol):
     """One thread's way to the source."""
 
@@ -64,8 +89,12 @@ class Origin(Protocol):
     def subscriptions(self) -> Sequence[str]:
         """Names as in ``Folder.name``; they need not exist."""
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
-        """The folder with its numbers as they are now, and its messages in their order."""
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
+        """What it has now. ``since`` says up to which state (``Contents.modseq``) a folder with its present numbers
+        is known: a source that counts its states need not tell of messages that did not change."""
+
+    def keys(self, folder: Folder) -> Collection[str]:
+        """Of all messages that are there now."""
 
     def session(self) -> Session:
         """A way for a thread of its own."""

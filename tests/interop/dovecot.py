@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +33,7 @@ ssl = no
 disable_plaintext_auth = no
 auth_mechanisms = plain login
 auth_failure_delay = 0
-mail_location = maildir:{base}/mail/%u
+mail_location = maildir:{base}/mail/%u{layout}
 mail_max_userip_connections = 1000
 default_process_limit = 100
 default_client_limit = 1000
@@ -99,7 +100,10 @@ class Dovecot:
         users: tuple[str, ...] = ("user1", "user2"),
         extra: str = "",
         separator: str = "/",
+        layout: str = "",
+        passwords: Mapping[str, str] | None = None,
     ) -> None:
+        """``layout``: what follows the place of the mail, ``:LAYOUT=fs``; ``passwords``: fields of the passwd-file."""
         self._own = directory is None
         self.base = directory / "dovecot" if directory else Path(tempfile.mkdtemp(prefix="dovecot"))
         self.users = users
@@ -108,6 +112,8 @@ class Dovecot:
         self.pop3_port = 0
         self._extra = extra
         self._separator = separator
+        self._layout = layout
+        self._passwords = passwords or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Dovecot:
@@ -167,7 +173,8 @@ class Dovecot:
     def _prepare(self) -> None:
         for name in ("run", "state", "mail", "home"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        (self.base / "users").write_text("".join(f"{user}:{{PLAIN}}{self.password}::::::\n" for user in self.users))
+        fields = {user: self._passwords.get(user, f"{{PLAIN}}{self.password}") for user in self.users}
+        (self.base / "users").write_text("".join(f"{user}:{field}::::::\n" for user, field in fields.items()))
         shutil.chown(self.mail_root, "mail", "mail")
         shutil.chown(self.base / "home", "mail", "mail")
         if self._own:
@@ -182,6 +189,7 @@ class Dovecot:
                 pop3_port=self.pop3_port,
                 extra=self._extra,
                 separator=self._separator,
+                layout=self._layout,
             )
         )
         with (self.base / "dovecot.log").open("ab") as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.interop.serving import run
@@ -9,10 +10,6 @@ from tests.interop.serving import run
 _CONFIG = """
 IMAPStore remote
 {where}
-User user1
-Pass pass
-SSLType {ssl}
-{certificate}
 
 MaildirStore local
 Path {home}/mail/
@@ -30,6 +27,15 @@ SyncState *
 """
 
 
+def settings(home: Path, port: int, user: str, password: str, certificate: Path | None = None, tunnel: str = "") -> str:
+    """What mbsync is to do: keep a copy of everything in ``home``. ``tunnel``: a program that speaks IMAP."""
+    host = "localhost" if certificate else "127.0.0.1"
+    where = [f'Tunnel "{tunnel}"'] if tunnel else [f"Host {host}", f"Port {port}"]
+    where += [f"User {user}", f"Pass {password}", f"SSLType {'IMAPS' if certificate else 'None'}"]
+    where += [f"CertificateFile {certificate}"] if certificate else []
+    return _CONFIG.format(where="\n".join(where), home=home)
+
+
 class Mbsync:
     """One person's copy in ``home``."""
 
@@ -41,18 +47,19 @@ class Mbsync:
     def sync(self, port: int, certificate: Path | None = None, tunnel: str = "") -> bool:
         """Synchronise; return whether anything here changed. ``tunnel``: a command that speaks IMAP, not a port."""
         before = self._state()
-        words = {"ssl": "IMAPS", "certificate": f"CertificateFile {certificate}"}
-        if certificate is None:
-            words = {"ssl": "None", "certificate": ""}
-        where = f"Host {'localhost' if certificate else '127.0.0.1'}\nPort {port}"
+        program = ""
         if tunnel:
             script = self._home / "tunnel"
             script.write_text(f"#!/bin/sh\n{tunnel}\n")
             script.chmod(0o755)
-            where = f'Tunnel "{script}"'
-        (self._home / "rc").write_text(_CONFIG.format(where=where, home=self._home, **words))
+            program = str(script)
+        (self._home / "rc").write_text(settings(self._home, port, "user1", "pass", certificate, program))
         run(["mbsync", "-q", "-c", self._home / "rc", "-a"], self._home)
         return self._state() != before
+
+    def forget(self, folder: str) -> None:
+        """Give up the copy of a folder that is not there any more."""
+        shutil.rmtree(self._home / "mail" / folder)
 
     def messages(self, folder: str = "INBOX") -> list[Path]:
         """The files of a folder, oldest UID first."""

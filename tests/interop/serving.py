@@ -13,6 +13,7 @@ import pytest
 
 from mailserver.app import PROTOCOLS, App
 from mailserver.config.schema import (
+    AuthConfig,
     HttpConfig,
     ImapConfig,
     LmtpConfig,
@@ -35,10 +36,11 @@ def serve(
     certificate: tuple[Path, Path] | None = None,
     pop3: Mapping[str, Any] | None = None,
     storage: Mapping[str, Any] | None = None,
+    users_file: Path | None = None,
 ) -> App:
     """An App, not yet started, of IMAP, POP3, SMTP and LMTP on free ports of loopback; TLS ports with a certificate.
 
-    ``pop3``, ``storage``: settings of these sections.
+    ``pop3``, ``storage``: settings of these sections. ``users_file``: who has which password, instead of ``users``.
     """
     ports = {"host": "127.0.0.1", "port": 0, "ssl_port": 0 if certificate else -1}
     tls = TlsConfig(certificate=str(certificate[0]), private_key=str(certificate[1])) if certificate else TlsConfig()
@@ -46,6 +48,7 @@ def serve(
         hostname="mail.example.com",
         domains=("example.com",),
         storage=StorageConfig(**{"mailbox_path": str(mail), "durability": "relaxed", **(storage or {})}),
+        auth=AuthConfig(users_file=str(users_file), allow_weak_schemes=True) if users_file else AuthConfig(),
         tls=tls,
         imap=ImapConfig(**ports),
         pop3=Pop3Config(**ports, **(pop3 or {})),
@@ -56,7 +59,7 @@ def serve(
         queue=QueueConfig(path=str(mail.parent / "queue")),
         server=ServerConfig(grace_seconds=2, log_level="error"),
     )
-    return App(settings, PROTOCOLS, users=dict.fromkeys(users, PASSWORD))
+    return App(settings, PROTOCOLS, users=None if users_file else dict.fromkeys(users, PASSWORD))
 
 
 def program(name: str) -> str:

@@ -12,30 +12,10 @@ from pathlib import Path
 
 from imapclient import IMAPClient
 
+from tests.interop import mbsync
 from tests.interop.serving import run
 
 PASSWORD = "secret"
-_MBSYNC = """
-IMAPStore remote
-Host 127.0.0.1
-Port {port}
-User {user}
-Pass {password}
-SSLType None
-
-MaildirStore local
-Path {home}/mail/
-Inbox {home}/mail/INBOX
-SubFolders Verbatim
-
-Channel all
-Far :remote:
-Near :local:
-Patterns *
-Create Near
-Expunge Both
-SyncState *
-"""
 
 
 def message(rng: random.Random) -> bytes:
@@ -140,8 +120,7 @@ class Visits:
         """Keeps a copy; 1: another client took a message away meanwhile."""
         home = self.home(user, "mbsync")
         (home / "mail").mkdir(exist_ok=True)
-        rc = _MBSYNC.format(port=self.ports["imap"], user=user, password=PASSWORD, home=home)
-        (home / "rc").write_text(rc)
+        (home / "rc").write_text(mbsync.settings(home, self.ports["imap"], user, PASSWORD))
         run(["mbsync", "-q", "-c", home / "rc", "-a"], home, accept=(0, 1))
 
     def fetchmail(self, user: str, rng: random.Random) -> None:

@@ -122,12 +122,13 @@ def test_from_courier_to_us_and_on_to_dovecot(tmp_path: Path) -> None:
         assert _ids(listed(dovecot.pop3_port)) == _ids(drop)
 
 
-def test_the_way_back_to_courier(tmp_path: Path) -> None:
+def test_the_way_back_to_courier_and_once_more_to_us(tmp_path: Path) -> None:
     maildir = tmp_path / "old" / "user1"
     for part in ("cur", "new", "tmp"):
         (maildir / part).mkdir(parents=True)
     with courier.imap(maildir) as client:
         _years(client)
+    copy = Mbsync(tmp_path / "copy")
     with serve(tmp_path / "old") as app:
         with _client(app.ports["imap"]) as client:
             client.append("INBOX", "(\\Flagged new)", None, _message(99))
@@ -136,12 +137,46 @@ def test_the_way_back_to_courier(tmp_path: Path) -> None:
             client.expunge()
             before = _remembered(client, {name: name for name in _FOLDERS.values()})
         drop = listed(app.ports["pop3"])
+        assert copy.sync(app.ports["imap"])
+        assert not copy.sync(app.ports["imap"])
     config = tmp_path / "m.toml"
     config.write_text(f"[storage]\nmailbox_path = '{tmp_path}/old'\n")
     assert main(["export", "user1", str(tmp_path / "user1"), "--format", "courier", "--config", str(config)]) == 0
-    with courier.imap(tmp_path / "user1") as client:
+    maildir = tmp_path / "user1"
+    with courier.imap(maildir) as client:
         assert _zone_free(_remembered(client, _FOLDERS)) == _zone_free(before)
         assert _subscribed(client) == {*_FOLDERS, _GONE}
         client.select("INBOX", readonly=True)
         assert client.uid("FETCH", "9", "(BODY.PEEK[])")[1][0][1] == _message(99)  # type: ignore[index]
-    assert couriers(tmp_path / "user1") == drop
+    assert couriers(maildir) == drop
+    assert not copy.sync(0, tunnel=courier.tunnel(maildir))
+    _back_to_us(maildir, copy, config)
+
+
+def _back_to_us(maildir: Path, copy: Mbsync, config: Path) -> None:
+    """Courier goes on with what it was given, and we take over from it, in another place."""
+    with courier.imap(maildir) as client:
+        client.select("INBOX")
+        client.uid("STORE", "9", "+FLAGS", "(couriers)")
+        client.uid("STORE", "1", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+        client.append("INBOX", "(\\Draft late)", None, _message(100))
+        client.append('"INBOX.Work.2024"', "(\\Seen)", None, _message(101))
+        client.append("INBOX", "", None, _message(102))
+        client.select("INBOX")
+        client.uid("STORE", "10", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+        before = _remembered(client, _FOLDERS)
+    assert copy.sync(0, tunnel=courier.tunnel(maildir))
+    drop = couriers(maildir)
+    config.write_text(f"[storage]\nmailbox_path = '{config.parent}/new'\n")
+    assert main(["import", "user1", "--from-maildir", str(maildir), "--config", str(config)]) == 0
+    with serve(config.parent / "new") as app:
+        _unmoved(app.ports["imap"], before)
+        assert _ids(listed(app.ports["pop3"])) == _ids(drop)
+        with _client(app.ports["imap"]) as client:
+            assert {*_FOLDERS.values(), "Old"} <= _subscribed(client)
+        copy.sync(app.ports["imap"])  # the folders that an account of ours begins with
+        assert not copy.sync(app.ports["imap"])
+        assert len(copy.messages()) == len(before["INBOX"][2])
+    assert check_account(str(config.parent / "new" / "user1")) == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
-from tests.interop.remembered import drop, state
+from tests.interop.remembered import State, drop, same, state
 from tests.interop.serving import PASSWORD, serve
 from tests.interop.wire import Wire
 from tests.messages import corpus
@@ -74,7 +74,7 @@ class Both:
         with serve(self.mail) as app:
             yield app.ports
 
-    def state(self, server: Callable[[], object]) -> tuple[object, object]:
+    def state(self, server: Callable[[], object]) -> tuple[State, object]:
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
             read = drop(ports["pop3"])  # first, for RETR sets \\Seen
             with Wire(ports["imap"], "user1", PASSWORD) as wire:
@@ -91,35 +91,26 @@ def both() -> Iterator[Both]:
         yield Both(dovecot)
 
 
-def _same(first: tuple[object, object], second: tuple[object, object]) -> None:
-    state, other = first[0], second[0]
-    assert isinstance(state, dict)
-    assert isinstance(other, dict)
-    for key in state.keys() | other.keys():
-        assert state.get(key) == other.get(key), key
-    assert first[1] == second[1]
-
-
 def test_what_dovecot_made(both: Both) -> None:
     both.act(both.dovecot, _fill)
     before = both.state(both.dovecot)
-    _same(before, both.state(both.ours))
+    same(before, both.state(both.ours))
     both.act(both.ours, _change)
     changed = both.state(both.ours)
-    _same(changed, both.state(both.dovecot))
+    same(changed, both.state(both.dovecot))
     both.act(both.dovecot, _again)
-    _same(both.state(both.dovecot), both.state(both.ours))
+    same(both.state(both.dovecot), both.state(both.ours))
 
 
 def test_what_we_made(both: Both) -> None:
     both.act(both.ours, _fill)
     before = both.state(both.ours)
-    _same(before, both.state(both.dovecot))
+    same(before, both.state(both.dovecot))
     both.act(both.dovecot, _change)
     changed = both.state(both.dovecot)
-    _same(changed, both.state(both.ours))
+    same(changed, both.state(both.ours))
     both.act(both.ours, _again)
-    _same(both.state(both.ours), both.state(both.dovecot))
+    same(both.state(both.ours), both.state(both.dovecot))
 
 
 def _few(wire: Wire) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
-from tests.interop.remembered import drop, state
+from tests.interop.remembered import drop, same, state
 from tests.interop.serving import PASSWORD, serve
 from tests.interop.wire import Wire
 from tests.messages import corpus
@@ -57,7 +57,7 @@ class Both:
     def station(self, server: Callable[[], object], *acts: Act) -> None:
         """The other one served before: all is as it was. Then this one does something, and the copy follows."""
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
-            _same(self.before, self.look(ports))
+            same(self.before, self.look(ports))
             assert not self.copy.sync(ports["imap"])
             for act in acts:
                 with Wire(ports["imap"], "user1", PASSWORD) as wire:
@@ -67,7 +67,7 @@ class Both:
                 self.copy = self._another_copy()
             self.copy.sync(ports["imap"])
             assert not self.copy.sync(ports["imap"])
-            _same(self.before, self.look(ports))
+            same(self.before, self.look(ports))
 
     def look(self, ports: dict[str, int]) -> Seen:
         read = drop(ports["pop3"])  # first, for RETR sets \Seen
@@ -164,9 +164,3 @@ def test_in_turns(both: Both, first: str) -> None:
     assert isinstance(listed, list)
     assert "Job/2024/q2" in listed
     assert not [name for name in listed if "mailserver" in name or name.startswith(".")]
-
-
-def _same(first: Seen, second: Seen) -> None:
-    for key in first[0].keys() | second[0].keys():
-        assert first[0].get(key) == second[0].get(key), key
-    assert first[1] == second[1]

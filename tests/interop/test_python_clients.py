@@ -22,8 +22,8 @@ MESSAGE = (
     b"From: Anna <anna@example.com>\r\nTo: bob@example.com\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
     b"Date: Mon, 1 Jan 2024 10:00:00 +0000\r\nMessage-ID: <1@example.com>\r\n\r\nHello Bob\r\n"
 )
-# The suite's own defects, which fail with Dovecot as well: imaplib has no move(), an Envelope has no length, the
-# settings are no dictionary, and loopback is not so slow that a millisecond or ten microseconds time out for certain.
+# The suite's own defects, which fail with Dovecot as well: imaplib has no move(), an Envelope has no length, settings
+# are no dictionary, and loopback is not so slow that a millisecond or ten microseconds time out for certain.
 DEFECTS = {"test_move", "test_fetch", "test_getacl", "test_small_read_timeout_fail"}
 DEFECTS |= {"test_small_connection_timeout_fail"}
 

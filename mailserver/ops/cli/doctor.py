@@ -70,7 +70,13 @@ def _account(services: Services, settings: Settings, user: str, *, fix: bool) ->
         become_owner(settings, services.store.directory(user))
         store = services.store
         tree = store.tree_of(user)
-        place = mail.Place(user, tree.home if os.path.isdir(tree.home) else tree.root, tree, store.index_of(user))
+        place = mail.Place(
+            user,
+            tree.home if os.path.isdir(tree.home) else tree.root,
+            tree,
+            store.index_of(user),
+            lambda: store.account(user),
+        )
         found = list(mail.check(place))
         found += sharing.check(user, place.tree, store.shares, settings.storage.shared_prefix)
         if fix:

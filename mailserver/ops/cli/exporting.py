@@ -10,15 +10,20 @@ from dataclasses import asdict
 
 from mailserver.ops.cli.common import add_config, add_json, complain, say, say_json, settings_of
 from mailserver.ops.cli.failure import Failure, explain
-from mailserver.ops.cli.importing import add_folders, mapping_of
+from mailserver.ops.cli.importing import add_folders, add_mirror, mapping_of, planned_line, result_line
 from mailserver.ops.cli.mail import store_of
 from mailserver.ops.cli.progress import Meter
 from mailserver.pop3.uidl import unique_ids
+from mailserver.store.account import Account
 from mailserver.store.layout import LAYOUTS
 from mailserver.transfer.couriers import Lost
 from mailserver.transfer.engine import Progress
-from mailserver.transfer.export import FORMATS, export
+from mailserver.transfer.export import FORMATS, export, home_of
 from mailserver.transfer.model import SourceError
+from mailserver.transfer.naming import Mapping
+from mailserver.transfer.plan import plan
+from mailserver.transfer.record import Record
+from mailserver.transfer.sources.account import AccountOrigin, UniqueIds
 
 HELP = "write a user's mail to a directory that Dovecot, Courier or others can serve"
 
@@ -30,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="maildir", help="maildir (the default) is Dovecot's")
     parser.add_argument("--layout", choices=tuple(LAYOUTS), default="maildir++", help="how folders lie there")
     add_folders(parser)
+    add_mirror(parser)
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="threads that read (1 to 32; default 2)")
     add_config(parser)
     add_json(parser)
@@ -52,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         with store_of(arguments) as (store, user):
             if not store.has_account(user):
                 raise Failure(os.EX_NOUSER, f"{user}: there is no mail of this user")
+            if arguments.dry_run:
+                return _plan(store.account(user), user, arguments, mapping, ids)
             results, lost = export(
                 store.account(user),
                 arguments.directory,
@@ -60,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
                 mapping=mapping,
                 unique_ids=ids,
                 jobs=arguments.jobs,
+                mirror=arguments.mirror,
                 show=show,
             )
     except SourceError as error:
@@ -73,16 +82,30 @@ def run(arguments: argparse.Namespace) -> int:
             {
                 "user": user,
                 "directory": arguments.directory,
+                "dry_run": False,
                 "folders": [asdict(r) for r in results],
                 "lost": asdict(lost),
             }
         )
     else:
         for result in results:
-            say(f"{result.name}: {result.imported} exported, {result.present} there already")
+            say(result_line(result, "exported", "there"))
     for text in [*_lost(lost), *(f"{result.source}: {result.problem}" for result in results if result.problem)]:
         complain(text)
     return os.EX_DATAERR if any(result.problem for result in results) else os.EX_OK
+
+
+def _plan(account: Account, user: str, arguments: argparse.Namespace, mapping: Mapping, ids: UniqueIds) -> int:
+    origin = AccountOrigin(account, ids)
+    home = home_of(arguments.directory, arguments.format, arguments.layout)
+    planned = plan(origin, Record(home, origin.identity, writing=False), mapping)
+    if arguments.json:
+        rows = [asdict(p) for p in planned]
+        say_json({"user": user, "directory": arguments.directory, "dry_run": True, "folders": rows})
+    else:
+        for p in planned:
+            say(planned_line(p))
+    return os.EX_OK
 
 
 def _lost(lost: Lost) -> list[str]:

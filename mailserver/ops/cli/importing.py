@@ -16,10 +16,10 @@ from mailserver.ops.cli.mail import store_of
 from mailserver.ops.cli.progress import Meter
 from mailserver.store import names
 from mailserver.store.store import Store
-from mailserver.transfer import engine
 from mailserver.transfer.engine import Import, Progress, Result
 from mailserver.transfer.model import Origin, SourceError
 from mailserver.transfer.naming import Mapping
+from mailserver.transfer.plan import Planned, plan
 from mailserver.transfer.record import Record
 from mailserver.transfer.sources import url
 from mailserver.transfer.sources.eml import EmlOrigin
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-eml", metavar="PATH", help="a file with a message, or a directory of *.eml")
     add_folders(parser)
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="connections at a time (1 to 32; default 4)")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    add_mirror(parser)
     parser.add_argument("--again", action="store_true", help="look at all messages, also at those imported before")
     password = parser.add_mutually_exclusive_group()
     password.add_argument("--password-file", metavar="FILE", help="its first line is the password there")
@@ -61,6 +61,16 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add ``--map`` and ``--skip``."""
     parser.add_argument("--map", metavar="OLD=NEW", action="append", default=[], help="a folder gets another name")
     parser.add_argument("--skip", metavar="NAME", action="append", default=[], help="leave a folder out")
+
+
+def add_mirror(parser: argparse.ArgumentParser) -> None:
+    """Add ``--mirror`` and ``--dry-run``."""
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="remove what came from there and is gone there, unless it was changed since",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -128,13 +138,21 @@ def _password(arguments: argparse.Namespace, server: url.Server) -> str:
 
 
 def _plan(store: Store, user: str, origin: Origin, mapping: Mapping, arguments: argparse.Namespace) -> int:
-    planned = engine.plan(origin, Record(store.tree_of(user).home, origin.identity, writing=False), mapping)
+    planned = plan(origin, Record(store.tree_of(user).home, origin.identity, writing=False), mapping)
     if arguments.json:
         say_json({"user": user, "source": origin.identity, "dry_run": True, "folders": [asdict(p) for p in planned]})
         return os.EX_OK
     for p in planned:
-        say(f"{_clean(p.name)}: {p.messages} messages, {p.octets} octets to import, {p.present} were imported before")
+        say(planned_line(p))
     return os.EX_OK
+
+
+def planned_line(planned: Planned) -> str:
+    """What would be done with one folder."""
+    p = planned
+    changed = f", {p.changed} have other flags" if p.changed else ""
+    gone = f", {p.gone} are gone there" if p.gone else ""
+    return f"{_clean(p.name)}: {p.messages} messages, {p.octets} octets to bring, {p.present} are here{changed}{gone}"
 
 
 def _import(store: Store, user: str, origin: Origin, mapping: Mapping, arguments: argparse.Namespace) -> int:
@@ -145,27 +163,38 @@ def _import(store: Store, user: str, origin: Origin, mapping: Mapping, arguments
     def show(progress: Progress) -> None:
         meter.update(progress.folder, progress.done, progress.messages, progress.octets)
 
-    job = Import(account, origin, record, mapping, arguments.jobs, show, again=arguments.again)
+    job = Import(account, origin, record, mapping, arguments.jobs, show, again=arguments.again, mirror=arguments.mirror)
     try:
         results = job.run()
     finally:
         meter.end()
         record.close()
     if arguments.json:
-        say_json({"user": user, "source": origin.identity, "dry_run": False, "folders": [asdict(r) for r in results]})
+        rows = [asdict(r) for r in results]
+        said = {"user": user, "source": origin.identity, "dry_run": False, "folders": rows, "vanished": job.vanished}
+        say_json(said)
     else:
+        for name in job.vanished:
+            say(f"{_clean(name)}: it is not there any more; what came from it stays here")
         for result in results:
-            say(_line(result))
+            say(result_line(result, "imported", "here"))
     for result in results:
         if result.problem:
             complain(f"{_clean(result.source)}: {result.problem}")
     return os.EX_DATAERR if any(result.problem for result in results) else os.EX_OK
 
 
-def _line(result: Result) -> str:
+def result_line(result: Result, done: str, place: str) -> str:
+    """What became of one folder; ``done`` and ``place``: the words for it."""
+    further = {
+        "gone meanwhile": result.missing,
+        "with new flags": result.changed,
+        "removed": result.removed,
+        "gone there but changed here": result.kept,
+    }
+    more = "".join(f", {count} {what}" for what, count in further.items() if count)
     numbers = ", UIDs kept" if result.numbers else ""
-    missing = f", {result.missing} gone meanwhile" if result.missing else ""
-    return f"{_clean(result.name)}: {result.imported} imported, {result.present} here already{missing}{numbers}"
+    return f"{_clean(result.name)}: {result.imported} {done}, {result.present} {place} already{more}{numbers}"
 
 
 def _clean(text: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mailserver.store.errors import StoreError
+
 
 @dataclass(slots=True)
 class Finding:
-    """Something that is not as it should be. ``cure`` puts it right (OSError); None: a person must look."""
+    """Something that is not as it should be. ``cure`` puts it right (OSError, StoreError); None: a person must look."""
 
     place: str  # "machine", or a user's name
     kind: str  # for programs: "permissions", "index", ...
@@ -22,7 +24,7 @@ class Finding:
         if self.cure is not None:
             try:
                 self.cure()
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 self.text += f" (could not be fixed: {error})"
             else:
                 self.fixed = True

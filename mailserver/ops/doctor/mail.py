@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import stat
 import time
@@ -10,8 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mailserver.ops.doctor.finding import Finding
-from mailserver.store import conversion, names
-from mailserver.store.check import check_folders, check_index, index_keywords
+from mailserver.store import conversion, names, repair
+from mailserver.store.check import (
+    FLAGS_IN_DISORDER,
+    TORN,
+    TWINS,
+    UIDS_IN_DISORDER,
+    check_folders,
+    check_index,
+    index_keywords,
+)
 from mailserver.store.formats.mbox.locking import STALE_SECONDS
 from mailserver.store.layout import is_mbox
 from mailserver.store.quota import Limits, Quota, weigh
@@ -31,6 +41,7 @@ class Place:
     root: str
     tree: Tree
     index_path: str
+    open: Callable[[], object] = lambda: None  # as the server does: what was cut short is cleared away by that
 
     def forget_index(self) -> None:
         """Remove the index: every process makes it anew. OSError."""
@@ -82,20 +93,42 @@ def _changer(path: str, mode: int) -> Callable[[], None]:
 
 
 def _left_behind(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
-    count = len(abandoned(account.root))
+    nested = list(paths.values()) if account.tree.nested else []
+    count = len(abandoned(account.root, nested=nested))
     if count:
         text = f"{count} deliveries that were cut short lie in tmp/"
-        yield Finding(account.user, "tmp", text, serious=False, cure=lambda: sweep(account.root))
-    for path in paths.values():
-        lock = f"{path}.lock" if is_mbox(path) else f"{path}/dovecot-uidlist.lock"
+        cure = functools.partial(sweep, account.root, nested=nested)
+        yield Finding(account.user, "tmp", text, serious=False, cure=cure)
+    for lock in _locks(account, paths):
         try:
-            age = time.time() - os.lstat(lock).st_mtime
+            age, gone = time.time() - os.lstat(lock).st_mtime, repair.owner_is_gone(lock)
         except FileNotFoundError:
             continue
-        if age > STALE_SECONDS:
-            yield Finding(account.user, "lock", f"{lock}: nobody has touched it for {age:.0f} seconds")
+        if gone:
+            text = f"{lock}: the process that made it does not run any more"
+            yield Finding(account.user, "lock", text, cure=functools.partial(repair.remove_lock, lock))
+        elif age > STALE_SECONDS:
+            text = f"{lock}: nobody has touched it for {age:.0f} seconds; stop what may hold it, and remove it"
+            yield Finding(account.user, "lock", text)
     if os.path.lexists(f"{account.root}/{conversion.NAME}.json"):
-        yield Finding(account.user, "conversion", "a conversion was cut short, or is running", serious=False)
+        text = "a conversion was cut short, or is running"
+        yield Finding(account.user, "conversion", text, serious=False, cure=lambda: _finish(account))
+
+
+def _finish(account: Place) -> None:
+    account.open()
+    if os.path.lexists(f"{account.root}/{conversion.NAME}.json"):
+        raise OSError(errno.EBUSY, "it is running")
+
+
+def _locks(account: Place, paths: dict[str, str]) -> Iterator[str]:
+    """Where other programs, and we beside an mbox, leave lock files."""
+    yield f"{account.root}/subscriptions.lock"
+    for path in paths.values():
+        if is_mbox(path):
+            yield f"{path}.lock"
+        else:
+            yield from (f"{path}/{name}.lock" for name in ("dovecot-uidlist", "dovecot-keywords"))
 
 
 def _names(account: Place) -> Iterator[Finding]:
@@ -105,13 +138,26 @@ def _names(account: Place) -> Iterator[Finding]:
         for entry in entries:
             hidden = entry.name.startswith(".") and os.path.isdir(f"{entry.path}/cur")
             if hidden and names.from_directory(entry.name) is None:
-                text = f"{entry.path!r}: its name is no mailbox name, so nobody sees its messages"
+                text = f"{entry.path!r}: its name is no mailbox name, so nobody sees its messages; rename it"
                 yield Finding(account.user, "name", text)
 
 
 def _books(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
-    for text in _steady(lambda: list(check_folders(paths))):
-        yield Finding(account.user, "files", text)
+    for directory, path in paths.items():
+        for text in _steady(lambda one={directory: path}: list(check_folders(one))):  # type: ignore[misc]
+            yield Finding(account.user, "files", text, cure=_cure(account, directory, path, text))
+
+
+def _cure(account: Place, directory: str, path: str, text: str) -> Callable[[], None] | None:
+    """How to put right what `check_folders` found, where that is safe."""
+    known = functools.partial(repair.shown, account.index_path, directory)
+    if is_mbox(path):
+        return None
+    if text.endswith((UIDS_IN_DISORDER, TORN)):
+        return lambda: repair.order_uids(path, known())
+    if text.endswith(TWINS):
+        return lambda: repair.part_twins(path, known())
+    return (lambda: repair.order_flags(path)) if text.endswith(FLAGS_IN_DISORDER) else None
 
 
 def _index(account: Place, paths: dict[str, str]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ lie in the files, and changes them. Everything but ``fingerprint`` is called und
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -148,6 +148,10 @@ class Files(Protocol):
 
         StoreError CANNOT when a source asks for a UID below UIDNEXT.
         """
+
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
+        """Files of these bases were being placed when their program died: see to it that they have, or can have, the
+        UIDs (0: the next one) and further fields that they were to get. ``uidnext`` is what clients may know."""
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Have this UIDVALIDITY, and give no UID below ``uidnext`` any more; those of the messages stay."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.store import names
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.model.message import Snapshot
 from mailserver.store.model.pop import PopMessage
-from mailserver.transfer.model import Folder, Item
+from mailserver.transfer.model import Contents, Folder, Item, from_nothing
 
 UniqueIds = Callable[[int, Sequence[PopMessage]], Sequence[str]]  # of UIDVALIDITY and messages
 
@@ -38,7 +38,7 @@ class AccountOrigin:
         """As they are."""
         return self._account.subscriptions()
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """With the UIDs as keys."""
         snapshot, pop = self._account.mailbox(folder.source).maildrop()
         ids = self._ids(folder, snapshot, pop)
@@ -56,7 +56,11 @@ class AccountOrigin:
             )
             for m in snapshot.messages
         ]
-        return Folder(folder.name, folder.source, int(snapshot.uidvalidity), snapshot.uidnext), found
+        return Contents(Folder(folder.name, folder.source, int(snapshot.uidvalidity), snapshot.uidnext), found)
+
+    def keys(self, folder: Folder) -> Collection[str]:
+        """See `mailserver.transfer.model.Origin`."""
+        return [str(m.uid) for m in self._account.mailbox(folder.source).rescan().messages]
 
     def _ids(self, folder: Folder, snapshot: Snapshot, pop: Sequence[PopMessage]) -> dict[int, str]:
         if folder.source != names.INBOX:

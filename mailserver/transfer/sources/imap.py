@@ -11,14 +11,14 @@ import contextlib
 import imaplib
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.mail import dates
 from mailserver.store import names
 from mailserver.store.model.flags import FLAG_BY_NAME
 from mailserver.store.model.numbers import MAX_UID
 from mailserver.transfer import naming
-from mailserver.transfer.model import Folder, Item, LostError, Session, SourceError
+from mailserver.transfer.model import Contents, Folder, Item, LostError, Session, SourceError, from_nothing
 from mailserver.transfer.sources.url import Server
 
 _LISTED = re.compile(rb'\(([^)]*)\) (?:"((?:\\.|[^"\\])*)"|NIL) (.*)', re.S)
@@ -42,8 +42,15 @@ class _Client:
             self._imap = _connected(server)
             answer = self._imap.capability()[1]  # after the login it may offer more
             self._capabilities = b" ".join(word for word in answer if isinstance(word, bytes)).upper().split()
+            self._count_states()
         except (imaplib.IMAP4.error, OSError) as error:
             raise SourceError(f"{server}: {_text(error)}") from error
+
+    def _count_states(self) -> None:
+        """Say that we use them, for Dovecot counts them from then on only. RFC 7162 section 3.1."""
+        if {b"CONDSTORE", b"ENABLE"} <= set(self._capabilities):
+            self._imap.capabilities = tuple(word.decode("ascii", "replace") for word in self._capabilities)
+            self._imap.enable("CONDSTORE")
 
     def ask(self, command: str, *words: str | bytes | bool) -> Answer:
         """A command by the name that imaplib has for it; its untagged answers."""
@@ -77,6 +84,10 @@ class _Client:
     def count(self) -> int:
         """Messages of the open folder."""
         return self._number("EXISTS")
+
+    def modseq(self) -> int:
+        """The state of the open folder when it was opened; 0 when the server counts none."""
+        return self._number("HIGHESTMODSEQ")
 
     def _number(self, kind: str) -> int:
         texts = self._imap.untagged_responses.get(kind, [])
@@ -181,15 +192,29 @@ class ImapOrigin:
             and not (b"\\noselect" in flags and any(r.startswith(raw + delimiter) for _, _, r in listed if r != raw))
         ]
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
-        """One FETCH over all."""
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
+        """One FETCH: over all, or over what changed since the state that is known. RFC 7162 section 3.1.4.1."""
         self._ask("noop")
         folder = self._client.examine(folder, again=True)
-        if not self._client.count():
-            return folder, []
-        answer = self._client.ask("uid", "FETCH", b"1:*", b"(UID FLAGS INTERNALDATE RFC822.SIZE)")
+        count, modseq = self._client.count(), self._client.modseq()
+        known = since(folder)
+        changed = 0 < known <= modseq
+        if not count or (changed and known == modseq):
+            return Contents(folder, [], count, modseq)
+        extra = [b"(CHANGEDSINCE %d)" % known] if changed else []
+        answer = self._client.ask("uid", "FETCH", b"1:*", b"(UID FLAGS INTERNALDATE RFC822.SIZE)", *extra)
         found = {item.uid: item for line in answer if (item := _parse_item(line)) is not None}
-        return folder, [found[uid] for uid in sorted(found)]
+        return Contents(folder, [found[uid] for uid in sorted(found)], count if changed else -1, modseq)
+
+    def keys(self, folder: Folder) -> Collection[str]:
+        """One SEARCH, whose answer is all UIDs."""
+        self._ask("noop")
+        self._client.examine(folder, again=True)
+        answer = self._client.ask("uid", "SEARCH", b"ALL")
+        found = {uid.decode() for line in answer if isinstance(line, bytes) for uid in line.split()}
+        if len(found) < self._client.count():
+            raise SourceError(f"{folder.source}: SEARCH does not find all messages, so what is gone cannot be told")
+        return found
 
     def session(self) -> Session:
         """A further connection."""

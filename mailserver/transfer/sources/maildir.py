@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
 from mailserver.store import names, subscriptions, takeover
@@ -16,61 +16,61 @@ from mailserver.store.formats.maildir import courier, filename, keywords, sizeli
 from mailserver.store.formats.maildir.uidlist import Entry, UidList
 from mailserver.store.layout import INBOX_FILE, LAYOUTS, is_mbox
 from mailserver.transfer import naming
-from mailserver.transfer.model import Folder, Item, SourceError
+from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
 from mailserver.transfer.sources import mbox
+from mailserver.transfer.sources.files import FileOrigin
 
 _CHUNK = 1 << 18
 
 
-class MaildirOrigin:
+class MaildirOrigin(FileOrigin):
     """See `mailserver.transfer.model.Origin`."""
 
-    parallel = True
-
-    def __init__(self, root: str) -> None:
-        self._root = os.path.abspath(root)
-        self.identity = f"maildir:{self._root}"
-        if not os.path.isdir(self._root):
-            raise SourceError(f"{root}: there is no such directory")
+    kind = "maildir"
 
     def folders(self) -> Sequence[Folder]:
         """INBOX, and whatever either layout finds."""
-        found = {names.INBOX: Folder(names.INBOX, "")} if os.path.isdir(f"{self._root}/cur") else {}
-        if not found and is_mbox(f"{self._root}/{INBOX_FILE}"):
+        found = {names.INBOX: Folder(names.INBOX, "")} if os.path.isdir(f"{self._path}/cur") else {}
+        if not found and is_mbox(f"{self._path}/{INBOX_FILE}"):
             found[names.INBOX] = Folder(names.INBOX, INBOX_FILE)
         for layout in LAYOUTS.values():
-            for directory in sorted(layout.walk(self._root).directories):
-                path = f"{self._root}/{directory}"
+            for directory in sorted(layout.walk(self._path).directories):
+                path = f"{self._path}/{directory}"
                 if layout.nested and is_mbox(path) and not os.path.getsize(path):
                     continue  # whether it is a mailbox, and not one of many other files, nobody knows
                 levels = directory.split("/") if layout.nested else directory[1:].split(".")
                 name = naming.from_levels([_level(text) for text in levels if text])
                 found.setdefault(name, Folder(name, directory))
         if not found:
-            raise SourceError(f"{self._root}: there is no Maildir")
+            raise SourceError(f"{self._path}: there is no Maildir")
         return list(found.values())
 
     def count(self, folder: Folder) -> int:
         """See `mailserver.transfer.model.Origin`."""
-        path = self._path(folder)
-        return len(self.items(folder)[1]) if is_mbox(path) else len(_files(path))
+        path = self._of(folder)
+        return super().count(folder) if is_mbox(path) else len(_files(path))
+
+    def keys(self, folder: Folder) -> Collection[str]:
+        """See `mailserver.transfer.model.Origin`."""
+        path = self._of(folder)
+        return super().keys(folder) if is_mbox(path) else [filename.base_of(file) for file in _files(path)]
 
     def subscriptions(self) -> Sequence[str]:
         """Dovecot's file, or else Courier's."""
-        path = f"{self._root}/{subscriptions.NAME}"
+        path = f"{self._path}/{subscriptions.NAME}"
         if not os.path.exists(path):
-            return takeover.read_subscribed(self._root)
+            return takeover.read_subscribed(self._path)
         nested = not any(folder.source.startswith(".") for folder in self.folders())
         return subscriptions.read(path, "/" if nested else ".")
 
-    def _path(self, folder: Folder) -> str:
-        return f"{self._root}/{folder.source}" if folder.source else self._root
+    def _of(self, folder: Folder) -> str:
+        return f"{self._path}/{folder.source}" if folder.source else self._path
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """Those with UIDs first, then the others in the order of arrival."""
-        path = self._path(folder)
+        path = self._of(folder)
         if is_mbox(path):
-            return mbox.items(path, folder)
+            return mbox.contents(path, folder)
         listed = _listed(path)
         words = _Words(path)
         ids = sizelist.read(f"{path}/{sizelist.NAME}")
@@ -96,15 +96,11 @@ class MaildirOrigin:
                         int(order) if order.isdigit() else places.get(base, 0),
                     )
                 )
-        return Folder(folder.name, folder.source, listed.uidvalidity, listed.next_uid), found
-
-    def session(self) -> MaildirOrigin:
-        """Files are read by any thread."""
-        return self
+        return Contents(Folder(folder.name, folder.source, listed.uidvalidity, listed.next_uid), found)
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
         """Looks a second time for a file that was renamed."""
-        path = self._path(folder)
+        path = self._of(folder)
         if is_mbox(path):
             yield from mbox.fetch(path, folder, items)
             return
@@ -116,15 +112,13 @@ class MaildirOrigin:
                     with file:
                         yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next
 
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 class _Words:
     """The keywords of messages: by letters, or as Courier keeps them."""
 
     def __init__(self, path: str) -> None:
-        self._table = keywords.read(f"{path}/{keywords.NAME}")
+        by_courier = _is_couriers(path)
+        self._table = () if by_courier else keywords.read(f"{path}/{keywords.NAME}")
         self._couriers = {} if self._table else courier.read_keywords(path)
 
     def of(self, base: str, letters: str) -> frozenset[str]:
@@ -140,9 +134,18 @@ def _level(stored: str) -> str:
         return os.fsencode(stored).decode("utf-8", "replace")
 
 
+def _is_couriers(path: str) -> bool:
+    """Whether Courier served the folder last: after an export, say. It writes its list at every change of a UID."""
+    theirs, ours = (uidlist.sign(f"{path}/{name}") for name in (courier.UIDDB, uidlist.NAME))
+    return theirs is not None and (ours is None or theirs[2] > ours[2])
+
+
 def _listed(path: str) -> UidList:
+    ours = f"{path}/{uidlist.NAME}"
     try:
-        return uidlist.read(f"{path}/{uidlist.NAME}") or courier.read_uids(path) or UidList(0)
+        if _is_couriers(path):
+            return courier.read_uids(path) or uidlist.read(ours) or UidList(0)
+        return uidlist.read(ours) or courier.read_uids(path) or UidList(0)
     except StoreError:  # it cannot be understood: then the messages have no UIDs
         return UidList(0)
 

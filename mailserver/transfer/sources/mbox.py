@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
 from mailserver.store import names, subscriptions
@@ -17,63 +17,46 @@ from mailserver.store.formats.mbox import scan
 from mailserver.store.formats.mbox.entry import Box, Fingerprint
 from mailserver.store.formats.mbox.message import MboxMessage
 from mailserver.transfer import naming
-from mailserver.transfer.model import Folder, Item, SourceError
+from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
+from mailserver.transfer.sources.files import FileOrigin
 
 _INBOXES = ("inbox", "mbox", ".inbox")
 _SUBFOLDERS = ".sbd"
 
 
-class MboxOrigin:
+class MboxOrigin(FileOrigin):
     """See `mailserver.transfer.model.Origin`."""
 
-    parallel = True
-
-    def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)
-        self.identity = f"mbox:{self._path}"
-        if not os.path.exists(self._path):
-            raise SourceError(f"{path}: there is no such file")
+    kind = "mbox"
 
     def folders(self) -> Sequence[Folder]:
         """The file as INBOX; of a directory every file that looks like an mbox, by its name."""
         if os.path.isfile(self._path):
             return [Folder(names.INBOX, "")]
         found = []
-        for where, directories, files in os.walk(self._path):
-            directories.sort()
-            for file in sorted(files):
-                if _is_mail(f"{where}/{file}"):
-                    source = os.path.relpath(f"{where}/{file}", self._path)
+        for where, files in self._walk():
+            for file in files:
+                source = os.path.normpath(f"{where}/{file}")
+                if _is_mail(f"{self._path}/{source}"):
                     found.append(Folder(_name(source), source))
         if not found:
             raise SourceError(f"{self._path}: no mbox is there")
         return found
 
-    def count(self, folder: Folder) -> int:
-        """See `mailserver.transfer.model.Origin`."""
-        return len(self.items(folder)[1])
-
     def subscriptions(self) -> Sequence[str]:
         """Dovecot's file, where it is."""
         return subscriptions.read(f"{self._path}/.{subscriptions.NAME}", "/") if os.path.isdir(self._path) else []
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """As they stand in the file."""
-        return items(self._of(folder), folder)
+        return contents(self._of(folder), folder)
 
     def _of(self, folder: Folder) -> str:
         return f"{self._path}/{folder.source}" if folder.source else self._path
 
-    def session(self) -> MboxOrigin:
-        """Files are read by any thread."""
-        return self
-
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
         """Looks at the file anew: it may have changed."""
         return fetch(self._of(folder), folder, items)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _is_mail(path: str) -> bool:
@@ -98,7 +81,7 @@ def _decoded(text: str) -> str:
         return os.fsencode(text).decode("utf-8", "replace")
 
 
-def items(path: str, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+def contents(path: str, folder: Folder) -> Contents:
     """What an mbox has. SourceError, OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -119,7 +102,7 @@ def items(path: str, folder: Folder) -> tuple[Folder, Sequence[Item]]:
         for key, entry in zip(_keys(box), box.entries, strict=True)
     ]
     validity = box.base.uidvalidity if box.base is not None and numbered else 0
-    return Folder(folder.name, folder.source, validity, box.uidnext), found
+    return Contents(Folder(folder.name, folder.source, validity, box.uidnext), found)
 
 
 def fetch(path: str, folder: Folder, wanted: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import poplib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.store import names
-from mailserver.transfer.model import Folder, Item, LostError, SourceError
+from mailserver.transfer.model import Contents, Folder, Item, LostError, SourceError, from_nothing
 from mailserver.transfer.sources.url import Server
 
 _TIMEOUT = 120.0
@@ -61,14 +61,20 @@ class Pop3Origin:
         """POP3 has none."""
         return []
 
-    def items(self, folder: Folder) -> tuple[Folder, Sequence[Item]]:
+    def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """By unique-id; where the server has none, by what stands at the top of the message."""
         try:
             sizes = {int(number): int(size) for number, size in (line.split()[:2] for line in self._pop.list()[1])}
             ids = self._unique_ids(list(sizes))
         except (poplib.error_proto, OSError, EOFError, ValueError) as error:
             raise SourceError(f"{self.identity}: {_text(error)}") from error
-        return folder, [Item(f"{uidl}", number, size=sizes[number], uidl=own) for number, (uidl, own) in ids.items()]
+        return Contents(
+            folder, [Item(f"{uidl}", number, size=sizes[number], uidl=own) for number, (uidl, own) in ids.items()]
+        )
+
+    def keys(self, folder: Folder) -> Collection[str]:
+        """See `mailserver.transfer.model.Origin`; a session sees the same all the time."""
+        return [item.key for item in self.contents(folder).items]
 
     def _unique_ids(self, numbers: Sequence[int]) -> dict[int, tuple[str, str]]:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from mailserver.__main__ import main
 from mailserver.ops.doctor import machine
+from mailserver.store import conversion
+from mailserver.store.locks import MaildropLock
 from mailserver.store.model.rights import Who
 from mailserver.store.store import Store
 from tests.unit.store.conftest import put
@@ -76,18 +79,29 @@ def test_what_can_be_put_right(config: Path, capsys: pytest.CaptureFixture[str])
 
 def test_what_a_person_must_look_at(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = config.parent / "mail" / "alice"
-    with (root / "dovecot-uidlist").open("a") as f:
-        f.write("2 :another\n")
+    with (root / "dovecot-keywords").open("a") as f:
+        f.write("1 Work\n")
     for part in ("cur", "new", "tmp"):
         (root / ".R&D" / part).mkdir(parents=True)
-    lock = root / ".Work" / "dovecot-uidlist.lock"
-    lock.touch()
-    os.utime(lock, (1, 1))
-    (root / "mailserver-convert.json").write_text("{}")
+    for number, name in enumerate(("dovecot-uidlist.lock", "dovecot-keywords.lock")):
+        lock = root / ".Work" / name
+        lock.write_text(("", f"1:{socket.gethostname()}x")[number])  # whose it is, nobody knows: another machine's
+        os.utime(lock, (1, 1))
     before = files(root)
-    kinds = {"files", "name", "lock", "conversion"}
+    kinds = {"files", "name", "lock"}
     assert found(config, capsys, "--fix", status=os.EX_DATAERR) == dict.fromkeys(kinds, False)
     assert files(root) == before
+
+
+def test_a_conversion_that_was_cut_short(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = config.parent / "mail" / "alice"
+    (root / "mailserver-convert.json").write_text("{}")
+    assert found(config, capsys) == {"conversion": False}
+    with MaildropLock(f"{root}/{conversion.LOCK_NAME}"):  # it is running
+        assert found(config, capsys, "--fix") == {"conversion": False}
+    assert (root / "mailserver-convert.json").exists()
+    assert found(config, capsys, "--fix") == {"conversion": True}
+    assert not (root / "mailserver-convert.json").exists()
 
 
 def test_abandoned_deliveries(

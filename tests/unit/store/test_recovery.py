@@ -11,7 +11,7 @@ import pytest
 
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.formats.maildir import syncing
+from mailserver.store.formats.maildir import syncing, uidlist
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
@@ -176,3 +176,66 @@ def test_abandoned_files_are_swept(inbox: Mailbox, account: Account, mail_root: 
     assert not old.exists()
     assert not grave.exists()
     assert not young.exists()
+
+
+@pytest.mark.maildir
+@pytest.mark.parametrize("index", [True, False])
+def test_a_list_of_version_1_grows(inbox: Mailbox, store: Store, mail_root: Path, index: bool) -> None:
+    """Dovecot 1.0 wrote it; a line of version 3 behind its lines would name another file."""
+    path = mail_root / "alice/dovecot-uidlist"
+    for _ in range(3):
+        put(inbox)
+    inbox.expunge([1])
+    validity = inbox.snapshot().uidvalidity
+    store.close()
+    lines = path.read_text().splitlines()[1:]
+    path.write_text("".join([f"1 {validity} 4\n", *(line.replace(" :", " ") + "\n" for line in lines)]))
+    if not index:
+        os.unlink(mail_root / "alice/mailserver.sqlite")
+    for uid in (4, 5):
+        with Store(str(mail_root), durability="relaxed") as again:
+            inbox = again.account("alice").inbox
+            before = inbox.files.object_id if inbox.rescan() else ""
+            assert put(inbox) == uid
+            assert [m.uid for m in inbox.rescan().messages] == [2, 3, *range(4, uid + 1)]
+            assert inbox.snapshot().uidvalidity == validity
+    with Store(str(mail_root), durability="relaxed") as again:
+        inbox = again.account("alice").inbox
+        assert [m.uid for m in inbox.rescan().messages] == [2, 3, 4, 5]
+        assert inbox.files.object_id == before
+
+
+def test_a_list_of_version_1_that_another_program_writes(tmp_path: Path) -> None:
+    path = str(tmp_path / "dovecot-uidlist")
+    Path(path).write_text("1 7 3\n1 a\n2 b\n")
+    known = uidlist.read(path)
+    assert known is not None
+    with open(path, "a") as f:
+        f.write("3 c\n")
+    followed = uidlist.follow(path, known)
+    assert followed is not None
+    assert {base: entry.uid for base, entry in followed.entries.items()} == {"a": 1, "b": 2, "c": 3}
+    followed.entries.clear()
+    uidlist.append(path, followed, [("d", uidlist.Entry(4))])
+    again = uidlist.read(path)
+    assert again is not None
+    assert {base: entry.uid for base, entry in again.entries.items()} == {"a": 1, "b": 2, "c": 3, "d": 4}
+    assert (again.uidvalidity, again.next_uid, again.old, again.guid) == (7, 5, False, followed.guid)
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_message_without_a_line_end_can_be_read_when_another_follows(tmp_path: Path, cut: int) -> None:
+    """The index knows it as the end of the file; then it got its line end."""
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        put(inbox, b"Subject: 1\r\n\r\ntext\r\n")
+    path = tmp_path / "alice/.INBOX"
+    path.write_bytes(path.read_bytes()[:-cut])
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        inbox.rescan()
+        put(inbox, b"Subject: 2\r\n\r\n")
+    with Store(str(tmp_path), format="mbox") as store:
+        inbox = store.account("alice").inbox
+        texts = [inbox.read(m) for m in inbox.rescan().messages]
+        assert texts == [b"Subject: 1\r\n\r\ntext", b"Subject: 2\r\n\r\n"]

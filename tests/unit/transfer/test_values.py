@@ -9,10 +9,12 @@ import pytest
 
 from mailserver.ops.cli.progress import line
 from mailserver.store.errors import Kind, StoreError
+from mailserver.store.model.flags import Flag
 from mailserver.transfer import naming
-from mailserver.transfer.model import Folder, SourceError
+from mailserver.transfer.merge import Change, change, is_untouched
+from mailserver.transfer.model import Folder, Item, SourceError
 from mailserver.transfer.naming import Mapping
-from mailserver.transfer.record import NAME, Record
+from mailserver.transfer.record import NAME, Noted, Record
 from mailserver.transfer.sources import url
 from mailserver.transfer.target import date_of
 
@@ -73,7 +75,11 @@ def test_passwords_do_not_go_over_the_net_in_clear() -> None:
 def test_the_record_outlives_a_torn_line(tmp_path: Path) -> None:
     folder, other = Folder("INBOX", "INBOX", 7), Folder("INBOX", "INBOX", 8)
     record = Record(str(tmp_path), "imap://a@b:1", writing=True)
-    record.note(folder, 99, {"1": 5, "2": 6}, numbers=True)
+    first = Item("1", flags=9, keywords=frozenset({"work", "$Forwarded"}))
+    record.note(folder, 99, [(first, 5), (Item("2"), 6)], numbers=True)
+    record.begin(folder, {"base": (7, "Pid")})
+    record.known_until(folder, 12)
+    record.note_subscribed({"a": "b"})
     with pytest.raises(StoreError) as refused:
         Record(str(tmp_path), "imap://a@b:1", writing=True)
     assert refused.value.kind is Kind.IN_USE
@@ -81,13 +87,39 @@ def test_the_record_outlives_a_torn_line(tmp_path: Path) -> None:
     with (tmp_path / NAME).open("a") as f:
         f.write(json.dumps({"source": "imap://a@b:1", "folder": "INBOX", "uidvalidity": 7})[:-1])
     again = Record(str(tmp_path), "imap://a@b:1", writing=True)
-    again.note(other, 99, {"3": 9}, numbers=False)
+    again.note(other, 99, [(Item("3"), 9)], numbers=False)
     again.close()
     read = Record(str(tmp_path), "imap://a@b:1", writing=False)
-    assert (read.of(folder).keys, read.of(folder).uids, read.of(folder).numbers) == ({"1", "2"}, {99: {5, 6}}, True)
-    assert read.of(other).keys == {"3"}
-    assert not Record(str(tmp_path), "imap://other@b:1", writing=False).of(folder).keys
-    assert not Record(str(tmp_path / "none"), "x", writing=False).of(folder).keys
+    known = read.of(folder)
+    assert known.messages == {"1": Noted(5, 99, 9, first.keywords), "2": Noted(6, 99, 0, frozenset())}
+    assert (known.uids(99), known.uids(98), known.numbers) == ({5, 6}, set(), True)
+    assert (known.begun, known.modseq, read.subscribed) == ({"base": (7, "Pid")}, 12, {"a": "b"})
+    assert read.folders() == {"INBOX"}
+    assert read.of(other).messages.keys() == {"3"}
+    assert not Record(str(tmp_path), "imap://other@b:1", writing=False).of(folder).messages
+    assert not Record(str(tmp_path / "none"), "x", writing=False).of(folder).messages
+
+
+def test_the_record_follows_a_mailbox_that_is_renumbered(tmp_path: Path) -> None:
+    folder = Folder("INBOX", "INBOX", 7)
+    record = Record(str(tmp_path), "x", writing=True)
+    record.note(folder, 7, [(Item("1"), 1)], numbers=True)
+    record.begin(folder, {"base": (2, "")})
+    record.renumbered(folder, 7, 50)
+    record.note(folder, 50, [(Item("2"), 2)], numbers=False)
+    record.close()
+    known = Record(str(tmp_path), "x", writing=False).of(folder)
+    assert (known.uids(50), known.uids(7), known.numbers, known.begun) == ({1, 2}, set(), False, {})
+
+
+def test_what_changed_at_the_source() -> None:
+    before = Noted(1, 7, Flag.SEEN | Flag.DRAFT, frozenset({"work", "Old"}))
+    now = Item("1", flags=Flag.SEEN | Flag.FLAGGED, keywords=frozenset({"WORK", "New"}))
+    assert change(before, now) == Change(Flag.FLAGGED, frozenset({"New"}), Flag.DRAFT, frozenset({"Old"}))
+    assert change(before, Item("1", flags=Flag.SEEN | Flag.DRAFT, keywords=frozenset({"old", "Work"}))) is None
+    assert is_untouched(before, Flag.SEEN | Flag.DRAFT, ["Work", "old"])
+    assert not is_untouched(before, Flag.SEEN, ["Work", "old"])
+    assert not is_untouched(before, Flag.SEEN | Flag.DRAFT, ["Work"])
 
 
 def test_when_a_message_arrived() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mailserver.ops import log as logging
 from mailserver.store.content import MessageFile
@@ -172,9 +172,8 @@ class MaildirFiles:
                 _let_others_in(i)
                 file = self._name(s, table, keep)
                 added.append(Message(Uid(uids[i]), file, s.flags, s.keywords, modseq, s.date, s.size, s.vsize, now))
-            fields = [" ".join([f"P{s.uidl}"] * bool(s.uidl) + [f"O{s.place}"] * bool(s.place)) for s in sources]
             self._listing.enter(
-                [(filename.base_of(m.file), Entry(m.uid, f)) for m, f in zip(added, fields, strict=True)]
+                [(filename.base_of(m.file), Entry(m.uid, s.fields)) for m, s in zip(added, sources, strict=True)]
             )
         except BaseException:
             self._take_back(sources, added, keep)
@@ -200,6 +199,14 @@ class MaildirFiles:
                     os.unlink(f"{self.path}/{m.file}")
                 else:
                     os.rename(f"{self.path}/{m.file}", source.path)
+
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
+        """Write the lines that the files of these bases should have got, unless they got others since."""
+        present = {filename.base_of(file) for file in self.folder.list()}
+        lines = [(base, Entry(*line)) for base, line in promised.items() if base in present]
+        if lines and os.path.exists(self.folder.uidlist_path):
+            self._listing.enlist(lines)
+            self.folder.sync_uidlist()
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write another list."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from mailserver.store.formats.maildir import courier, filename, uidlist
 from mailserver.store.formats.maildir.uidlist import Entry, Signature, UidList
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.numbers import MAX_UID, ModSeq, UidValidity
+from mailserver.store.source import uids_for
 
 _log = logging.get("store")
 
@@ -68,7 +70,11 @@ class Listing:
 
     def _read(self) -> UidList | None:
         try:
-            return uidlist.read(self._path)
+            found = uidlist.read(self._path)
+            if found is not None and found.old:
+                with contextlib.suppress(OSError):  # a full disk: it can be read as it is
+                    uidlist.write(self._path, found, dict(found.entries), sync=self._sync)
+            return found
         except StoreError as error:
             aside = f"{self._path}.corrupt-{time.time_ns()}"
             os.rename(self._path, aside)
@@ -140,6 +146,23 @@ class Listing:
     def enter(self, entries: Sequence[tuple[str, Entry]]) -> None:
         """Write lines with ascending UIDs, none below the next one; the caller syncs."""
         uidlist.append(self._path, self.known, entries)
+
+    def enlist(self, promised: Sequence[tuple[str, Entry]]) -> None:
+        """Write those of these lines (UID 0: the next one) that are missing and whose UIDs nobody has; ``follow`` will
+        find them. Nothing where there is no list yet; the caller syncs."""
+        whole = uidlist.read(self._path)
+        if whole is None:
+            return
+        missing = [(base, entry) for base, entry in promised if base not in whole.entries]
+        try:
+            uids = uids_for([entry.uid for _, entry in missing], whole.next_uid)
+        except StoreError:  # somebody else got one of them meanwhile: they will be given others
+            return
+        uidlist.append(
+            self._path,
+            whole,
+            [(base, Entry(uid, entry.fields)) for uid, (base, entry) in zip(uids, missing, strict=True)],
+        )
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write a list with these numbers, in which the messages keep their UIDs; ``follow`` will find it."""

@@ -2,7 +2,8 @@
 
 Version 3: a header ``3 V<uidvalidity> N<next uid> G<guid>``, then lines ``<uid> [<key><value> ...] :<base>`` with
 ascending UIDs. Lines are appended under the folder's lock; now and then the file is rewritten by rename. A base named
-twice has the later UID. Version 1 (``1 <uidvalidity> <next uid>``, lines ``<uid> <file>``) is read, and rewritten.
+twice has the later UID. Version 1 (``1 <uidvalidity> <next uid>``, lines ``<uid> <file>``) is read, and rewritten
+before anything is appended.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class UidList:
     entries: dict[str, Entry] = field(default_factory=dict)
     lines: int = 0
     signature: Signature | None = None
+    old: bool = False  # the file is of version 1
     torn: int = -1  # size without the half line at the end that a crash left; -1: there is none
 
 
@@ -92,7 +94,7 @@ def _parse(data: bytes) -> UidList:
         add_lines(found, data[m.end() :])
         return found
     if m := _HEADER1.match(data):
-        found = UidList(int(m[1]), int(m[2]))
+        found = UidList(int(m[1]), int(m[2]), old=True)
         for line in _LINE1.finditer(data, m.end()):
             base = os.fsdecode(line[2]).partition(":")[0]
             found.entries[base] = Entry(int(line[1]))
@@ -144,7 +146,7 @@ def write(path: str, uidlist: UidList, live: Mapping[str, Entry], *, sync: bool)
     os.rename(temporary, path)
     if sync:  # else the old list may come back after a power loss, without the lines that the new one got
         sync_path(os.path.dirname(path))
-    uidlist.torn = -1
+    uidlist.torn, uidlist.old = -1, False
     uidlist.entries = dict(ordered)
     uidlist.lines = len(ordered)
     uidlist.signature = sign(path)
@@ -153,6 +155,8 @@ def write(path: str, uidlist: UidList, live: Mapping[str, Entry], *, sync: bool)
 def append(path: str, uidlist: UidList, added: Iterable[tuple[str, Entry]]) -> None:
     """Append lines in one write; the caller syncs. A half line that a crash left goes first: ours must not end it."""
     pairs = list(added)
+    if uidlist.old:
+        _renew(path, uidlist)
     data = lines_of(pairs)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
@@ -172,13 +176,21 @@ def append(path: str, uidlist: UidList, added: Iterable[tuple[str, Entry]]) -> N
     uidlist.signature = (st.st_ino, st.st_size, st.st_mtime_ns)
 
 
+def _renew(path: str, uidlist: UidList) -> None:
+    """Make version 3 of it, with all lines of the file: those in memory may have been used and forgotten."""
+    whole = read(path) or uidlist
+    whole.guid, whole.next_uid = uidlist.guid, max(whole.next_uid, uidlist.next_uid)
+    write(path, whole, dict(whole.entries), sync=True)
+    uidlist.old, uidlist.torn, uidlist.lines, uidlist.signature = False, -1, whole.lines, whole.signature
+
+
 def follow(path: str, uidlist: UidList) -> UidList | None:
     """The list as it stands now: the same object when the file only grew, a new one when it was replaced."""
     now = sign(path)
     if now == uidlist.signature:
         return uidlist
     old = uidlist.signature
-    if now is None or old is None or now[0] != old[0] or now[1] < old[1]:
+    if now is None or old is None or uidlist.old or now[0] != old[0] or now[1] < old[1]:
         return read(path)
     with open(path, "rb") as f:
         f.seek(old[1])

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
@@ -180,6 +180,14 @@ class MboxFiles:
                         os.unlink(source.path)
         added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
         return [_message(entry, modseq, now) for entry in added]
+
+    def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
+        """A message has its UID when it is in the file; but the file promises the UIDs before."""
+        uids = [uid for uid, _ in promised.values() if uid]
+        if uids and uidnext <= min(uids):
+            box = self._load()
+            with LANE.aside():
+                self._box = self._folder.give_back(box, uids)
 
     def renumber(self, uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> None:
         """Write another base."""

@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mailserver.store.errors import Kind, StoreError, os_errors
@@ -266,6 +266,20 @@ class MboxFolder:
             if box.entries or box.pseudo is not None:
                 return self._apply(box, before, changes.rebased(self._fd, box, base))
             return self._write_pseudo(box, before, base)
+
+    def give_back(self, box: Box, uids: Collection[int]) -> Box:
+        """Have these UIDs given once more: they are the last ones, and whoever promised them wrote nothing with them.
+
+        Of no effect when somebody was given a later one, or has one of them behind which another is free.
+        """
+        with os_errors():
+            before = self._check(box)
+            lowest = max((entry.uid + 1 for entry in box.entries if entry.uid is not None), default=1)
+            first = max(min(uids), lowest)
+            if box.base is None or box.unwritten or box.base.uidnext != max(uids) + 1 or first >= box.base.uidnext:
+                return box
+            base = Base(box.base.uidvalidity, first, box.base.keywords)
+            return self._apply(box, before, changes.rebased(self._fd, box, base))
 
     def _write_pseudo(self, box: Box, before: os.stat_result, base: Base) -> Box:
         write_all(self._fd, self._line_start(box) + changes.pseudo(base, HOST, crlf=box.crlf), before.st_size)

@@ -216,13 +216,14 @@ class MboxLock:
         """The inode of the dot lock if it is stale."""
         found, octets = self._open_dot()
         owner = _OWNER.match(octets)
-        if owner is not None and owner[2] == HOST.encode() and not _alive(int(owner[1])):
+        if owner is not None and owner[2] == HOST.encode() and not is_alive(int(owner[1])):
             return found.st_ino
         changed = max(found.st_mtime, found.st_ctime, os.fstat(self._fd).st_mtime)
         return found.st_ino if time.time() - changed > self._stale else None
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
