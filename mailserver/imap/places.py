@@ -20,10 +20,10 @@ from mailserver.auth.names import BadName
 from mailserver.imap import news
 from mailserver.imap.errors import Refused
 from mailserver.imap.responses import flags as flag_responses
-from mailserver.store import names
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.model.message import MailboxInfo
 from mailserver.store.model.rights import ALL, KNOWING, NONE, Rights
+from mailserver.store.tree import names
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

@@ -4,8 +4,9 @@ Rooms
 -----
 `Mailbox` is what protocols use: one method is one transaction. It decides; `Keeper` keeps snapshot, index and files in
 step; a format (``formats.contract``) knows where octets, flags and UIDs lie in the files and changes them. `Account` is
-the same for the tree of mailboxes (`tree`), whose places a `layout` names. What follows is Maildir's; ``formats.mbox``
-has an essay of its own.
+the same for the mailboxes of a user: `tree` knows where each lies and what it is called, `sharing` who else may use it.
+`search` answers SEARCH, SORT and THREAD, `index` is the cache. What follows is Maildir's; ``formats.mbox`` has an essay
+of its own.
 
 On disk
 -------
@@ -14,7 +15,7 @@ On disk
 INBOX may be one (``.INBOX``). With that layout and mboxes from the beginning the directory is shared with Dovecot,
 c-client and mutt: every file is a mailbox, directories hold them and are none, INBOX is ``inbox`` or in a spool,
 subscriptions are in ``.subscriptions``, the last UIDVALIDITY in ``.imap``, and all that is ours in ``.mailserver.lock``
-(`layout`). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in
+(``tree.layout``). Beside each Maildir's directories lie ``dovecot-uidlist`` and ``dovecot-keywords``, in
 the account's directory ``subscriptions`` and ``dovecot-uidvalidity``: what Dovecot writes and reads there, so do we.
 Our own are the lock files ``mailserver.lock`` (a folder), ``mailserver-account.lock`` (the tree) and
 ``mailserver-pop3.lock`` (a POP3 session, and when the last one began), ``mailserver-special-use``, and the index
@@ -40,7 +41,7 @@ INTERNALDATE                    the file's mtime
 subscriptions, special use      files of those names
 rights of others                ``dovecot-acl`` in the mailbox               the list wins over
                                                                              ``mailserver-shared.json``, which says
-                                                                             whose lists to look at (`shares`)
+                                                                             whose lists to look at (`sharing`)
 MODSEQ, expunged UIDs           the index                                    a lost index is rebuilt with MODSEQs
                                                                              above all that were ever told
 ENVELOPE, BODYSTRUCTURE, ...    the index, as facts                          made again when wanted
@@ -58,8 +59,8 @@ Our own changes move those times too, and one of somebody else may hide behind t
 at the directories makes sure.
 
 Mailboxes that nobody has open stay in memory for the next one who comes, within bounds for all accounts of the process
-together (`kept`); so do values made from messages, and folded texts (`texts`). The index remembers the last 10,000
-expunged UIDs of a folder: whoever missed more is told what is left.
+together (`kept`); so do values made from messages, and folded texts (``search.texts``). The index remembers the last
+10,000 expunged UIDs of a folder: whoever missed more is told what is left.
 
 What could not be written to the index is remembered as such: the next change writes everything, and until then every
 other process finds it in the files.

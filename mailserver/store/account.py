@@ -13,8 +13,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mailserver.store import conversion, names, takeover, uidvalidity
-from mailserver.store.access import AccessLists, Change
+from mailserver.store import conversion
 from mailserver.store.context import Context, Shared
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.contract import Files
@@ -28,13 +27,15 @@ from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
 from mailserver.store.lane import LANE
-from mailserver.store.layout import identity, is_mbox, lock_name
 from mailserver.store.locks import FileLock, MaildropLock
 from mailserver.store.mailbox import Mailbox, locked_together
 from mailserver.store.model.message import MailboxInfo, Snapshot
 from mailserver.store.quota import Limits, Quota
-from mailserver.store.tidy import sweep, sweep_locks
-from mailserver.store.tree import LOCK_NAME, Tree, bury
+from mailserver.store.sharing.access import AccessLists, Change
+from mailserver.store.tree import names, takeover, uidvalidity
+from mailserver.store.tree.layout import identity, is_mbox, lock_name
+from mailserver.store.tree.tidy import sweep, sweep_locks
+from mailserver.store.tree.tree import LOCK_NAME, Tree, bury
 
 INDEX_NAME = "mailserver.sqlite"
 TEXT_NAME = "mailserver-text.sqlite"

@@ -12,13 +12,13 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
-from mailserver.store import names
 from mailserver.store.account import INDEX_NAME
 from mailserver.store.formats.maildir import filename, keywords, uidlist
 from mailserver.store.formats.mbox import check as mbox
-from mailserver.store.layout import OWN, is_mbox
 from mailserver.store.model.numbers import MAX_UID
-from mailserver.store.tree import Tree
+from mailserver.store.tree import names
+from mailserver.store.tree.layout import OWN, is_mbox
+from mailserver.store.tree.tree import Tree
 
 TWINS = "two files of one base name"
 FLAGS_IN_DISORDER = "flags not sorted, or twice"

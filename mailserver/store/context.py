@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from mailserver.store.counters import Counters
 from mailserver.store.index.db import Index
 from mailserver.store.index.text import TextIndex
-from mailserver.store.indexer import Indexer
 from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Quota
-from mailserver.store.shares import Shares
-from mailserver.store.texts import TextCache
+from mailserver.store.search.indexer import Indexer
+from mailserver.store.search.texts import TextCache
+from mailserver.store.sharing.shares import Shares
 from mailserver.store.watch import Watcher
 
 

@@ -32,11 +32,11 @@ from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.formats.mbox.folder import MboxFolder
 from mailserver.store.formats.mbox.headers import can_be_unique_id
-from mailserver.store.layout import is_mbox
 from mailserver.store.mailbox import Append, FlagOp, Mailbox
 from mailserver.store.model.message import Message
 from mailserver.store.model.words import keyword_set
 from mailserver.store.portions import portions
+from mailserver.store.tree.layout import is_mbox
 
 NAME = "mailserver-convert"
 LOCK_NAME = "mailserver-converting.lock"  # and not NAME.lock, which is the dot lock of an mbox of that NAME

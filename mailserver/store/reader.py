@@ -20,7 +20,7 @@ from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.pop import PopMessage
 from mailserver.store.portions import portions
-from mailserver.store.texts import Texts, texts_of
+from mailserver.store.search.texts import Texts, texts_of
 
 _READ_TOGETHER = 8 << 20  # octets of messages in memory at a time
 _LOOK_SECONDS = 0.02  # how often a quiet mailbox's directories are looked at when a client asks for news

@@ -11,18 +11,18 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 
-from mailserver.store import names
-from mailserver.store.access import lists_of
 from mailserver.store.account import INDEX_NAME, Account
 from mailserver.store.context import Shared
 from mailserver.store.counters import Counters
 from mailserver.store.errors import Kind, StoreError, os_errors
-from mailserver.store.indexer import Indexer
 from mailserver.store.kept import Open, Values
 from mailserver.store.quota import Limits
-from mailserver.store.shares import Record, Shares, record_of, users_of
-from mailserver.store.texts import TextCache
-from mailserver.store.tree import Tree
+from mailserver.store.search.indexer import Indexer
+from mailserver.store.search.texts import TextCache
+from mailserver.store.sharing.access import lists_of
+from mailserver.store.sharing.shares import Record, Shares, record_of, users_of
+from mailserver.store.tree import names
+from mailserver.store.tree.tree import Tree
 from mailserver.store.watch import Watcher
 
 _REFRESH_SECONDS = 600.0  # an account that mail comes to is opened again and again

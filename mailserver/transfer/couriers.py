@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailserver.mail import mutf7
-from mailserver.store import names, subscriptions, takeover
 from mailserver.store.formats.maildir import courier, filename, keywords, sizelist, uidlist
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.formats.maildir.uidlist import Entry, UidList
-from mailserver.store.layout import LAYOUTS
+from mailserver.store.tree import names, subscriptions, takeover
+from mailserver.store.tree.layout import LAYOUTS
 
 _NUMBERS = re.compile(r"UID(\d{1,10})(?:-(\d{1,10}))?")
 _SAFE = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9._=,-]*")

@@ -12,10 +12,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
-from mailserver.store import names
 from mailserver.store.account import Account
-from mailserver.store.layout import INBOX_FILE, LAYOUTS, OWN
 from mailserver.store.store import Store
+from mailserver.store.tree import names
+from mailserver.store.tree.layout import INBOX_FILE, LAYOUTS, OWN
 from mailserver.transfer import couriers
 from mailserver.transfer.engine import Import, Progress, Result
 from mailserver.transfer.model import SourceError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mailserver.mail import mutf7
-from mailserver.store import names
+from mailserver.store.tree import names
 
 _CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailserver.store.check import check_account
-from mailserver.store.layout import OWN
+from mailserver.store.tree.layout import OWN
 from tests.concurrency import disk
 from tests.concurrency.model import Model, Truth, message
 from tests.concurrency.wire import Closed

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mailserver.store import conversion
-from mailserver.store.layout import OWN
 from mailserver.store.store import Store
+from mailserver.store.tree.layout import OWN
 
 _CALLS = ("rename", "unlink", "rmdir", "mkdir", "fsync", "open", "utime", "link")
 

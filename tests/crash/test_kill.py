@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mailserver.store.check import check_account
-from mailserver.store.layout import OWN
-from mailserver.store.tidy import sweep, sweep_locks
+from mailserver.store.tree.layout import OWN
+from mailserver.store.tree.tidy import sweep, sweep_locks
 from tests.concurrency.model import Model
 from tests.crash.client import BOXES, Client, RenameClient
 from tests.crash.ledger import NAMES, RENAMED, Ledger, demand

@@ -17,10 +17,10 @@ from mailserver.imap.places import Place
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.imap.responses.strings import astring
 from mailserver.ops import log as logging
-from mailserver.store.aclfile import AccessList
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.model import rights
 from mailserver.store.model.rights import Entry, Identifier, Rank, Rights
+from mailserver.store.sharing.aclfile import AccessList
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

@@ -16,13 +16,13 @@ from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok, untagged_ok
 from mailserver.imap.view import View
 from mailserver.ops import metrics
-from mailserver.store import names, special
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message, Snapshot
 from mailserver.store.model.rights import WRITING
 from mailserver.store.model.search import NumberSet
 from mailserver.store.state import position
+from mailserver.store.tree import names, special
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

@@ -10,10 +10,10 @@ from mailserver.imap.grammar.search import Returns, Search
 from mailserver.imap.responses.sets import number_set
 from mailserver.imap.responses.status import Completion, ok
 from mailserver.ops import metrics
-from mailserver.store import search as store_search
 from mailserver.store.errors import StoreError
 from mailserver.store.model import search as criteria
 from mailserver.store.model.search import Criterion
+from mailserver.store.search import matching as store_search
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

@@ -9,10 +9,10 @@ from mailserver.imap.commands.search import extended, find, has_numbers, highest
 from mailserver.imap.errors import Invalid
 from mailserver.imap.grammar.sort import Sort, Thread
 from mailserver.imap.responses.status import Completion, ok
-from mailserver.store import keys as sort_keys
-from mailserver.store import sort as store_sort
-from mailserver.store import thread as store_thread
-from mailserver.store.thread import Node
+from mailserver.store.search import keys as sort_keys
+from mailserver.store.search import sort as store_sort
+from mailserver.store.search import thread as store_thread
+from mailserver.store.search.thread import Node
 
 if TYPE_CHECKING:
     from mailserver.imap.session import Session

@@ -15,7 +15,7 @@ from mailserver.ops.cli.mail import store_of
 from mailserver.ops.cli.progress import Meter
 from mailserver.pop3.uidl import unique_ids
 from mailserver.store.account import Account
-from mailserver.store.layout import LAYOUTS
+from mailserver.store.tree.layout import LAYOUTS
 from mailserver.transfer.couriers import Lost
 from mailserver.transfer.engine import Progress
 from mailserver.transfer.export import FORMATS, export, home_of

@@ -14,8 +14,8 @@ from mailserver.ops.cli.common import add_config, add_json, complain, say, say_j
 from mailserver.ops.cli.failure import Failure, explain
 from mailserver.ops.cli.mail import store_of
 from mailserver.ops.cli.progress import Meter
-from mailserver.store import names
 from mailserver.store.store import Store
+from mailserver.store.tree import names
 from mailserver.transfer.engine import Import, Progress, Result
 from mailserver.transfer.model import Origin, SourceError
 from mailserver.transfer.naming import Mapping

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mailserver.ops.doctor.finding import Finding
-from mailserver.store import conversion, names, repair
+from mailserver.store import conversion, repair
 from mailserver.store.check import (
     FLAGS_IN_DISORDER,
     TORN,
@@ -23,10 +23,11 @@ from mailserver.store.check import (
     index_keywords,
 )
 from mailserver.store.formats.mbox.locking import STALE_SECONDS
-from mailserver.store.layout import is_mbox
 from mailserver.store.quota import Limits, Quota, weigh
-from mailserver.store.tidy import abandoned, sweep
-from mailserver.store.tree import Tree
+from mailserver.store.tree import names
+from mailserver.store.tree.layout import is_mbox
+from mailserver.store.tree.tidy import abandoned, sweep
+from mailserver.store.tree.tree import Tree
 
 _PARTS = ("", "/cur", "/new", "/tmp")  # noqa: S108 - a Maildir has a tmp of its own
 _TRIES = 3  # a server that runs changes things while they are looked at

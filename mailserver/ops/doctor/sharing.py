@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailserver.ops.doctor.finding import Finding
-from mailserver.store.access import lists_of, not_understood
-from mailserver.store.shares import Shares
-from mailserver.store.tree import Tree
+from mailserver.store.sharing.access import lists_of, not_understood
+from mailserver.store.sharing.shares import Shares
+from mailserver.store.tree.tree import Tree
 
 
 def check(user: str, tree: Tree, shares: Shares | None, prefix: str) -> Iterator[Finding]:

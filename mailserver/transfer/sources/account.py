@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from mailserver.store import names
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.model.message import Snapshot
 from mailserver.store.model.pop import PopMessage
+from mailserver.store.tree import names
 from mailserver.transfer.model import Contents, Folder, Item, from_nothing
 
 UniqueIds = Callable[[int, Sequence[PopMessage]], Sequence[str]]  # of UIDVALIDITY and messages

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from mailserver.store import names
+from mailserver.store.tree import names
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
 from mailserver.transfer.sources.files import FileOrigin

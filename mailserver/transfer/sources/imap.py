@@ -14,9 +14,9 @@ import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.mail import dates
-from mailserver.store import names
 from mailserver.store.model.flags import FLAG_BY_NAME
 from mailserver.store.model.numbers import MAX_UID
+from mailserver.store.tree import names
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, LostError, Session, SourceError, from_nothing
 from mailserver.transfer.sources.url import Server

@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
-from mailserver.store import names, subscriptions, takeover
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir import courier, filename, keywords, sizelist, uidlist
 from mailserver.store.formats.maildir.uidlist import Entry, UidList
-from mailserver.store.layout import INBOX_FILE, LAYOUTS, is_mbox
+from mailserver.store.tree import names, subscriptions, takeover
+from mailserver.store.tree.layout import INBOX_FILE, LAYOUTS, is_mbox
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
 from mailserver.transfer.sources import mbox

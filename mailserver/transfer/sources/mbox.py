@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mailserver.mail import mutf7
-from mailserver.store import names, subscriptions
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.mbox import scan
 from mailserver.store.formats.mbox.entry import Box, Fingerprint
 from mailserver.store.formats.mbox.message import MboxMessage
+from mailserver.store.tree import names, subscriptions
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
 from mailserver.transfer.sources.files import FileOrigin

@@ -7,7 +7,7 @@ import hashlib
 import poplib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from mailserver.store import names
+from mailserver.store.tree import names
 from mailserver.transfer.model import Contents, Folder, Item, LostError, SourceError, from_nothing
 from mailserver.transfer.sources.url import Server
 

@@ -14,10 +14,10 @@ import pytest
 from mailserver.__main__ import main
 from mailserver.ops.doctor import machine
 from mailserver.store import conversion
-from mailserver.store.layout import OWN
 from mailserver.store.locks import MaildropLock
 from mailserver.store.model.rights import Who
 from mailserver.store.store import Store
+from mailserver.store.tree.layout import OWN
 from tests.unit.store.conftest import put
 
 
@@ -112,7 +112,7 @@ def test_abandoned_deliveries(
     path.touch()
     assert found(config, capsys, "--fix") == {}
     later = time.time() + 40 * 3600
-    monkeypatch.setattr("mailserver.store.tidy.time.time", lambda: later)
+    monkeypatch.setattr("mailserver.store.tree.tidy.time.time", lambda: later)
     assert found(config, capsys) == {"tmp": False}
     assert found(config, capsys, "--fix") == {"tmp": True}
     assert not path.exists()

@@ -218,7 +218,7 @@ def test_abandoned_deliveries_in_nested_folders(
     path = tmp_path / "mail" / "alice" / "Work" / "2024" / "tmp" / "1.abandoned"
     path.touch()
     later = os.stat(path).st_mtime + 40 * 3600
-    monkeypatch.setattr("mailserver.store.tidy.time.time", lambda: later)
+    monkeypatch.setattr("mailserver.store.tree.tidy.time.time", lambda: later)
     for fixed in (False, True):
         assert main(["doctor", "alice", "--config", str(config), "--json", *["--fix"] * fixed]) == 0
         assert [(row["kind"], row["fixed"]) for row in json.loads(capsys.readouterr().out)] == [("tmp", fixed)]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.store import names, subscriptions
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.store import Store
+from mailserver.store.tree import names, subscriptions
 from tests.unit.store.conftest import open_store, put
 
 

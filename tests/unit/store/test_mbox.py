@@ -14,7 +14,7 @@ from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
-from mailserver.store.tidy import sweep
+from mailserver.store.tree.tidy import sweep
 from tests.unit.store.conftest import put
 
 BODY = b"Subject: test\r\n\r\nbody\r\nFrom here on\r\n"

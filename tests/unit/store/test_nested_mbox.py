@@ -13,11 +13,11 @@ import pytest
 from mailserver.store.account import Account
 from mailserver.store.check import check_account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.layout import OWN, lock_name
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
-from mailserver.store.tidy import sweep_locks
+from mailserver.store.tree.layout import OWN, lock_name
+from mailserver.store.tree.tidy import sweep_locks
 from tests.unit.store.conftest import open_store, put
 
 FOREIGN = b"From a Mon Jan  1 10:00:00 2024\nSubject: foreign\n\nx\n\n"

@@ -15,7 +15,7 @@ from mailserver.store.formats.maildir import syncing, uidlist
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
-from mailserver.store.tidy import sweep
+from mailserver.store.tree.tidy import sweep
 from tests.unit.store.conftest import put
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailserver.store import aclfile
 from mailserver.store.model import rights
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.rights import ALL, Entry, Identifier, Rank, Who, granted
+from mailserver.store.sharing import aclfile
 
 _RIGHTS = st.frozensets(st.sampled_from(rights.LETTERS))
 _NAMES = st.sampled_from(["alice", "bob", "staff", "boss", "a b", 'q"x', "-", "x=y", "ü"])

@@ -13,7 +13,7 @@ from mailserver.store.account import TEXT_NAME
 from mailserver.store.index.text import TextIndex, trigrams
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
-from mailserver.store.search import Resolver, search
+from mailserver.store.search.matching import Resolver, search
 from mailserver.store.store import Store
 from tests.unit.store.conftest import put
 

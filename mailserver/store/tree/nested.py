@@ -9,7 +9,7 @@ import shutil
 import stat
 
 from mailserver.store.formats.maildir.syncing import sync_path
-from mailserver.store.layout import DOVECOTS, looks_like_mbox
+from mailserver.store.tree.layout import DOVECOTS, looks_like_mbox
 
 
 def parts(path: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailserver.store.texts import TextCache, Texts, texts_of
+from mailserver.store.search.texts import TextCache, Texts, texts_of
 
 
 def key(uid: int) -> tuple[str, int, int, int, int]:

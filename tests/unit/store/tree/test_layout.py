@@ -9,8 +9,8 @@ import pytest
 
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.layout import Nested
 from mailserver.store.store import Store
+from mailserver.store.tree.layout import Nested
 from tests.unit.store.conftest import put
 
 

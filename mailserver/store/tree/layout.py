@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mailserver.mail import mutf7
-from mailserver.store import names
 from mailserver.store.formats.mbox import fromline
+from mailserver.store.tree import names
 
 MAILDIR_PARTS = frozenset({"cur", "new", "tmp"})
 _DEEPEST = names.MAX_LEVELS

@@ -14,9 +14,9 @@ import os
 
 from mailserver.mail import mutf7
 from mailserver.ops import log as logging
-from mailserver.store import names, subscriptions
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir.courier import UIDDB
+from mailserver.store.tree import names, subscriptions
 
 SUBSCRIBED = "courierimapsubscribed"
 _PREFIX = "INBOX."

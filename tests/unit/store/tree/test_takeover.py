@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.store import subscriptions
 from mailserver.store.formats.maildir import courier
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
+from mailserver.store.tree import subscriptions
 
 pytestmark = pytest.mark.maildir  # Courier has no other format
 

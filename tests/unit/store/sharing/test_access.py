@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mailserver.store import aclfile, shares
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rank, Rights, Settable, Who
 from mailserver.store.quota import Limits
+from mailserver.store.sharing import aclfile, shares
 from mailserver.store.store import Store
 from tests.unit.store.conftest import put
 

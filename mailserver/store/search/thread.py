@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mailserver.mail import text
-from mailserver.store.keys import Keys
+from mailserver.store.search.keys import Keys
 
 
 class Node:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterable
 
-from mailserver.store.layout import is_lock
+from mailserver.store.tree.layout import is_lock
 
 _ABANDONED_SECONDS = 36 * 3600
 _LONGEST_LOCK = 512  # octets: a process and a host

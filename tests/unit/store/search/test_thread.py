@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mailserver.store.keys import Keys
 from mailserver.store.model.message import Message
 from mailserver.store.model.numbers import ModSeq, Uid
-from mailserver.store.thread import Node, thread
+from mailserver.store.search.keys import Keys
+from mailserver.store.search.thread import Node, thread
 
 
 def keys(number: int, subject: str, own: str, references: str = "", day: int | None = None) -> Keys:

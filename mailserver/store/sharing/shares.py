@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mailserver.ops import log as logging
-from mailserver.store import aclfile
 from mailserver.store.counters import Counters
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.lane import LANE
 from mailserver.store.locks import FileLock
 from mailserver.store.model.rights import Identifier, Rank, Who, may_limit_owner
+from mailserver.store.sharing import aclfile
 
 _log = logging.get("store")
 NAME = "mailserver-shared.json"

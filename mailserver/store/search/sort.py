@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mailserver.store.keys import Keys
 from mailserver.store.mailbox import Mailbox
+from mailserver.store.search.keys import Keys
 
 Value = float | str
 _BY_NAME: dict[str, Callable[[Keys, int], Value]] = {

@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mailserver.store import names, nested, special, subscriptions
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.folder import MaildirFolder
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.lane import LANE
-from mailserver.store.layout import (
+from mailserver.store.model.message import MailboxInfo
+from mailserver.store.tree import names, nested, special, subscriptions
+from mailserver.store.tree.layout import (
     DOVECOTS,
     INBOX_FILE,
     LAYOUTS,
@@ -31,7 +32,6 @@ from mailserver.store.layout import (
     is_lock,
     is_mbox,
 )
-from mailserver.store.model.message import MailboxInfo
 
 LOCK_NAME = "mailserver-account.lock"  # of the tree of mailboxes
 _YOUNG_NS = 50_000_000  # a change this close behind a look may bear a time that does not show it

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mailserver.mail import dates, headers, objectid, text
-from mailserver.store.indexer import index, unindexed
 from mailserver.store.mailbox import Mailbox
 from mailserver.store.model import search as criteria
 from mailserver.store.model.message import Message
 from mailserver.store.model.search import Criterion, DateOf, Field, Relation
-from mailserver.store.texts import Texts
+from mailserver.store.search.indexer import index, unindexed
+from mailserver.store.search.texts import Texts
 
 Predicate = Callable[["Subject"], bool]
 # How dear a predicate is: flags and numbers, a header from the cache, a whole message.

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
-from mailserver.store import aclfile, names
-from mailserver.store.aclfile import AccessList
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
-from mailserver.store.layout import is_mbox
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rights, Who, granted
-from mailserver.store.shares import Shares
-from mailserver.store.tree import Tree
+from mailserver.store.sharing import aclfile
+from mailserver.store.sharing.aclfile import AccessList
+from mailserver.store.sharing.shares import Shares
+from mailserver.store.tree import names
+from mailserver.store.tree.layout import is_mbox
+from mailserver.store.tree.tree import Tree
 
 _log = logging.get("store")
 _LARGEST = 1 << 20

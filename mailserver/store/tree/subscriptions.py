@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from mailserver.mail import mutf7
-from mailserver.store import names
 from mailserver.store.formats.maildir.syncing import sync_path
+from mailserver.store.tree import names
 
 NAME = "subscriptions"
 _HEADER = "V\t2\n\n"

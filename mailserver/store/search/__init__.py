@@ -1,0 +1,1 @@
+"""SEARCH, SORT and THREAD over a mailbox: what is asked becomes functions of messages, cheapest first."""
