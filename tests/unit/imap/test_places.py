@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailserver import ImapConfig, ImapServer
+from mailserver.imap import view
 from tests.interop.wire import Wire
 
 USERS = ("alice", "bob", "zoë")
@@ -164,3 +165,39 @@ def test_a_list_has_an_end(mail: Path, alice: Wire) -> None:
     assert b"[LIMIT]" in refused(alice, "SETACL INBOX one-more lr")
     alice("SETACL INBOX u7 lrs")
     assert "user=u7 lrs\n" in file.read_text()
+
+
+def test_a_list_edited_by_hand_while_the_mailbox_is_selected(
+    mail: Path, alice: Wire, bob: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "_LOOK_SECONDS", 0.0)  # else it takes up to a second
+    alice.append("INBOX", b"Subject: x\r\n\r\nx\r\n")
+    alice("SETACL INBOX bob lrswite")
+    bob('SELECT "Other Users/alice"')
+    file = mail / "alice" / "dovecot-acl"
+    file.write_text("user=bob lrs\n")
+    assert [line for line in bob("NOOP") if b"PERMANENTFLAGS" in line] == [
+        b"* OK [PERMANENTFLAGS (\\Seen)] Flags permitted\r\n"
+    ]
+    assert b"[NOPERM]" in refused(bob, "STORE 1 +FLAGS (\\Flagged)")
+    bob("STORE 1 +FLAGS (\\Seen)")
+    file.write_text("user=bob li\n")
+    assert b"[NOPERM]" in refused(bob, "FETCH 1 FLAGS")
+    bob("FETCH 1 FLAGS", fails=True)
+    assert bob.completion.startswith(b"BAD")  # nothing is selected any more
+
+
+def test_replace_wants_three_rights(alice: Wire, bob: Wire) -> None:
+    octets = b"{11+}\r\na: b\r\n\r\nnew"
+    alice.append("INBOX", b"Subject: x\r\n\r\nx\r\n")
+    for given in ("lrte", "lrie", "lrit"):
+        alice(f"SETACL INBOX bob {given}")
+        bob('SELECT "Other Users/alice"')
+        bob(b'REPLACE 1 "Other Users/alice" ' + octets, fails=True)
+        assert bob.completion.startswith(b"NO [NOPERM]")
+    alice("SETACL INBOX bob lrite")
+    bob('SELECT "Other Users/alice"')
+    assert b"* 1 EXPUNGE\r\n" in bob(b'REPLACE 1 "Other Users/alice" (\\Flagged) ' + octets)
+    (line,) = bob("FETCH 1:* (FLAGS BODY[])")
+    assert b"\\Flagged" not in line
+    assert line.endswith(b"new)\r\n")
