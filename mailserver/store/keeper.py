@@ -299,15 +299,23 @@ class Keeper:
         saved = index.save(self.directory, state.row(), changed, gone, every=state.snapshot.messages, epoch=known)
         self._epoch = index.epoch if saved else ""
 
-    def remember_sizes(self, sized: Sequence[Message]) -> None:
-        """Replace messages whose size became known; no client sees a change."""
+    def remember_sizes(self, found: Mapping[int, tuple[str, int]]) -> None:
+        """UID -> file and size, of messages whose size became known; no client sees a change.
+
+        Whatever else is known of them may have changed while they were read.
+        """
         with LANE:
             state = self.state
-            current = {m.uid: m.file for m in state.snapshot.messages} if sized else {}
-            still = {int(m.uid): m for m in sized if current.get(m.uid) == m.file}
-            messages = states.replaced(state.snapshot.messages, still, (), ())
+            sized = {
+                int(m.uid): Message(
+                    m.uid, m.file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, found[m.uid][1], m.savedate
+                )
+                for m in states.select(state.snapshot.messages, found)
+                if m.file == found[m.uid][0]
+            }
+            messages = states.replaced(state.snapshot.messages, sized, (), ())
             self._state = replace(state, snapshot=replace(state.snapshot, messages=messages), rev=state.rev + 1)
-        self._save(list(still.values()), [], False)
+        self._save(list(sized.values()), [], False)
         self._seen = self.context.shared.counters.advance(self._slot)
 
     def trim(self) -> None:

@@ -134,16 +134,14 @@ class Reader:
         unknown = [m for m in messages if m.vsize < 0]
         if not unknown:
             return [m.vsize for m in messages]
-        found: dict[int, Message] = {}
+        found: dict[int, tuple[str, int]] = {}
         for m in unknown:
             with contextlib.suppress(StoreError), self.open(m) as f:
-                found[m.uid] = Message(
-                    m.uid, m.file, m.flags, m.keywords, m.modseq, m.internaldate, m.size, f.size, m.savedate
-                )
+                found[m.uid] = m.file, f.size
         with self._locked():
             self.keeper.load()
-            self.keeper.remember_sizes(list(found.values()))
-        return [m.vsize if m.vsize >= 0 else (found[m.uid].vsize if m.uid in found else 0) for m in messages]
+            self.keeper.remember_sizes(found)
+        return [m.vsize if m.vsize >= 0 else (found[m.uid][1] if m.uid in found else 0) for m in messages]
 
     def facts(self, kind: str, messages: Sequence[Message], make: Callable[[bytes], bytes]) -> list[bytes | None]:
         """A value made from each message's octets, as `mailserver.store.facts` has it; None for one that is gone."""

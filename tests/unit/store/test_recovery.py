@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from mailserver.store.account import Account
+from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir import syncing, uidlist
 from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
+from mailserver.store.model.message import Message
 from mailserver.store.store import Store
 from mailserver.store.tree.tidy import sweep
 from tests.unit.store.conftest import put
@@ -239,3 +241,23 @@ def test_a_message_without_a_line_end_can_be_read_when_another_follows(tmp_path:
         inbox = store.account("alice").inbox
         texts = [inbox.read(m) for m in inbox.rescan().messages]
         assert texts == [b"Subject: 1\r\n\r\ntext", b"Subject: 2\r\n\r\n"]
+
+
+@pytest.mark.maildir  # an mbox is read as a whole anyway, and sizes are known from then on
+def test_flags_that_change_while_a_size_is_counted(inbox: Mailbox, mail_root: Path) -> None:
+    """Lines that end with LF: the file has to be read, and meanwhile somebody changes flags to and fro."""
+    (mail_root / "alice/cur/1.foreign:2,").write_bytes(b"Subject: x\n\nbody\n")
+    (message,) = inbox.rescan().messages
+    assert message.vsize == -1
+    opened = inbox.open
+
+    def meanwhile(m: Message) -> Content:
+        inbox.store_flags([m.uid], FlagOp.ADD, Flag.SEEN)
+        inbox.store_flags([m.uid], FlagOp.REMOVE, Flag.SEEN)
+        return opened(m)
+
+    inbox.open = meanwhile  # type: ignore[method-assign]
+    assert inbox.sizes([message]) == [20]
+    snapshot = inbox.snapshot()
+    assert snapshot.messages[0].vsize == 20
+    assert snapshot.messages[0].modseq == snapshot.highestmodseq > message.modseq
