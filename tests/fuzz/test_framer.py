@@ -73,7 +73,7 @@ def events(chunks: list[bytes]) -> list[object]:
                 decide(framer, event)
             if isinstance(event, Rejected) and event.fatal:
                 return seen
-        assert held(framer) <= LIMITS.line + LIMITS.command + LIMITS.literal + 400
+        assert held(framer) <= LIMITS.line + LIMITS.command + LIMITS.literal + 400 + len(chunk)
     return seen
 
 
