@@ -214,3 +214,22 @@ def test_the_lock_of_a_former_name_is_swept(account: Account, mail_root: Path) -
     assert not old.exists()
     assert kept.exists()
     kept.unlink()
+
+
+def test_two_processes_behind_a_message_that_a_crash_cut_short(inbox: Mailbox, mail_root: Path) -> None:
+    """It has no line end until something stands behind it: then it ends elsewhere, and the index need not say so."""
+    with Store(str(mail_root), durability="relaxed", format="mbox") as second:
+        theirs = second.account("alice").inbox
+        put(inbox)
+        path = Path(inbox.files.path)
+        size = path.stat().st_size
+        put(inbox, b"Subject: long\r\n\r\n" + b"x" * 5000 + b"\r\n")
+        os.truncate(path, size + 2000)
+        assert len(inbox.rescan().messages) == len(theirs.rescan().messages) == 2
+        for number in range(3, 9):
+            mailbox = (inbox, theirs)[number % 2]
+            assert put(mailbox, b"Subject: m%d\r\n\r\nbody\r\n" % number) == number
+        for mailbox in (inbox, theirs):
+            messages = mailbox.rescan().messages
+            assert [m.uid for m in messages] == list(range(1, 9))
+            assert mailbox.read(messages[-1]).startswith(b"Subject: m8\r\n")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
@@ -320,6 +321,11 @@ def _recalled(snapshot: Snapshot, fingerprint: Fingerprint) -> Box | None:
     """The file as the index has it; None when the index does not know enough."""
     try:
         (text,) = fingerprint.notes
-        return place.undump_box(text, [_entry(m) for m in snapshot.messages])
+        box = place.undump_box(text, [_entry(m) for m in snapshot.messages])
     except ValueError:
         return None
+    # a message ends where the next one begins: of one that a crash cut short, which had no line end until something was
+    # put behind it, the index still has the old place
+    begins = [*(entry.offset for entry in box.entries[1:]), box.fingerprint.size]
+    entries = tuple(entry._replace(next=next_) for entry, next_ in zip(box.entries, begins, strict=False))
+    return replace(box, entries=entries)
