@@ -324,6 +324,8 @@ def _recalled(snapshot: Snapshot, fingerprint: Fingerprint) -> Box | None:
         box = place.undump_box(text, [_entry(m) for m in snapshot.messages])
     except ValueError:
         return None
+    if box is None:
+        return None
     # a message ends where the next one begins: of one that a crash cut short, which had no line end until something was
     # put behind it, the index still has the old place
     begins = [*(entry.offset for entry in box.entries[1:]), box.fingerprint.size]
