@@ -1,6 +1,6 @@
 """The tables of the index. A different version means: throw it away and build it anew from the files."""
 
-VERSION = 3
+VERSION = 4
 
 TABLES = """
 CREATE TABLE folder (

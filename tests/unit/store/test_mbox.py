@@ -225,6 +225,7 @@ def test_two_processes_behind_a_message_that_a_crash_cut_short(inbox: Mailbox, m
         size = path.stat().st_size
         put(inbox, b"Subject: long\r\n\r\n" + b"x" * 5000 + b"\r\n")
         os.truncate(path, size + 2000)
+        begun = b"Subject: long\r\n\r\n" + path.read_bytes().rpartition(b"\n")[2]
         assert len(inbox.rescan().messages) == len(theirs.rescan().messages) == 2
         for number in range(3, 9):
             mailbox = (inbox, theirs)[number % 2]
@@ -233,3 +234,4 @@ def test_two_processes_behind_a_message_that_a_crash_cut_short(inbox: Mailbox, m
             messages = mailbox.rescan().messages
             assert [m.uid for m in messages] == list(range(1, 9))
             assert mailbox.read(messages[-1]).startswith(b"Subject: m8\r\n")
+            assert mailbox.read(messages[1]) == begun

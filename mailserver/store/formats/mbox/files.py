@@ -7,7 +7,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
@@ -261,7 +260,7 @@ class MboxFiles:
         """A copy; FileNotFoundError when something else stands there now."""
         with LANE.aside():
             try:
-                return self._folder.open(_entry(message))
+                return self._folder.open(place.of_message(message))
             except StoreError as error:
                 if error.kind is Kind.TEMPORARY:
                     raise FileNotFoundError(2, "rewritten", self.path) from error
@@ -313,21 +312,6 @@ def _message(entry: Entry, modseq: ModSeq, savedate: int) -> Message:
     return Message(Uid(entry.uid), file, entry.marks.flags, words, modseq, entry.date, size, size, savedate)
 
 
-def _entry(m: Message) -> Entry:
-    return place.undump(m.file, int(m.uid), m.flags, m.keywords, m.internaldate, m.vsize)
-
-
 def _recalled(snapshot: Snapshot, fingerprint: Fingerprint) -> Box | None:
     """The file as the index has it; None when the index does not know enough."""
-    try:
-        (text,) = fingerprint.notes
-        box = place.undump_box(text, [_entry(m) for m in snapshot.messages])
-    except ValueError:
-        return None
-    if box is None:
-        return None
-    # a message ends where the next one begins: of one that a crash cut short, which had no line end until something was
-    # put behind it, the index still has the old place
-    begins = [*(entry.offset for entry in box.entries[1:]), box.fingerprint.size]
-    entries = tuple(entry._replace(next=next_) for entry, next_ in zip(box.entries, begins, strict=False))
-    return replace(box, entries=entries)
+    return place.undump_box(fingerprint.notes[0], snapshot.messages) if len(fingerprint.notes) == 1 else None

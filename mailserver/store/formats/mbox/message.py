@@ -52,13 +52,6 @@ class MboxMessage(Held):
 
 
 def _ends(fd: int, entry: Entry) -> bool:
-    """Whether the message still ends where it did: a line end, then the next From_ line or the end of the file.
-
-    One that ended with the file, and without a line end, got one when another message was appended to it.
-    """
-    between = entry.next - entry.end
-    there = os.pread(fd, between + 2 + len(fromline.START), entry.end)
-    rest, breaks = there[between:], (b"",) if between else (b"", b"\n", b"\r\n")
-    if len(there) < between or there[:between].strip() != b"":
-        return False
-    return rest == b"" or any(rest.startswith(break_ + fromline.START) for break_ in breaks)
+    """Whether the message still ends where it did: at most a line end, then the next From_ line or the file's end."""
+    there = os.pread(fd, 2 + len(fromline.START), entry.end)
+    return any(there == between or there.startswith(between + fromline.START) for between in (b"", b"\n", b"\r\n"))

@@ -9,12 +9,15 @@ import pytest
 
 from mailserver.store.formats.mbox import place
 from mailserver.store.formats.mbox.entry import Entry, Marks
+from mailserver.store.model.message import Message
+from mailserver.store.model.numbers import ModSeq, Uid
 from tests.mboxes import addition, opened
 
 
-def _again(entry: Entry) -> Entry:
-    text = place.dump(entry)
-    return place.undump(text, entry.uid, entry.marks.flags, entry.marks.keywords, entry.date, entry.size)
+def _message(entry: Entry) -> Message:
+    assert entry.uid is not None
+    flags, words, _ = entry.marks
+    return Message(Uid(entry.uid), place.dump(entry), flags, words, ModSeq(1), entry.date, entry.size, entry.size)
 
 
 def test_what_was_remembered_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,10 +34,10 @@ def test_what_was_remembered_is_known_again(tmp_path: Path, monkeypatch: pytest.
     assert emptied.pseudo is not None
     assert place.undump_box(place.dump_box(emptied), ()) == emptied
     assert box.entries[0].verbatim
-    assert tuple(map(_again, box.entries)) == box.entries
+    assert tuple(place.of_message(_message(entry), entry.next) for entry in box.entries) == box.entries
     with folder.hold():
         box = folder.append(folder.load(emptied), [addition(b"Subject: again\r\n\r\nx\r\n")])
-    text, entries = place.dump_box(box), [_again(entry) for entry in box.entries]
+    text, messages = place.dump_box(box), [_message(entry) for entry in box.entries]
 
     def refuse(*_: object) -> bytes:
         raise AssertionError("the file is read")
@@ -42,7 +45,7 @@ def test_what_was_remembered_is_known_again(tmp_path: Path, monkeypatch: pytest.
     with folder.hold():
         with monkeypatch.context() as patched:
             patched.setattr(os, "pread", refuse)
-            again = folder.load(place.undump_box(text, entries))
+            again = folder.load(place.undump_box(text, messages))
         assert again == box
         assert folder.expunge(again, {7}).uidnext == 8
 
@@ -51,4 +54,4 @@ def test_what_was_remembered_is_known_again(tmp_path: Path, monkeypatch: pytest.
 def test_what_cannot_be_read_is_nothing(text: str) -> None:
     assert place.undump_box(text, ()) is None
     with pytest.raises(ValueError, match="not a place"):
-        place.undump(text, 1, 0, frozenset(), 0, 0)
+        place.undump(text, 1, 1, 0, frozenset(), 0, 0)

@@ -58,7 +58,7 @@ def test_it_stays_with_its_message(tmp_path: Path) -> None:
         for entry in box.entries:
             text = place.dump(entry)
             assert place.unique_id(text) == entry.unique_id
-            assert place.undump(text, entry.uid, *entry.marks[:2], entry.date, entry.size) == entry
+            assert place.undump(text, entry.next, entry.uid, *entry.marks[:2], entry.date, entry.size) == entry
             assert text.endswith("r") is entry.marks.recent
     assert re.findall(rb"^X-UID: \d+\s*\nX-UIDL: (.+)\n", (tmp_path / "mbox").read_bytes(), re.M) == [b"c.r"]
 
