@@ -86,6 +86,25 @@ def test_rights_are_those_of_the_directory(root: Path, mode: int) -> None:
     assert (root / "inbox").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("left", [b"F", b"From ", b"From a@b.example Mon J"])
+def test_a_first_line_that_a_crash_cut_short(nested: Account, root: Path, left: bytes) -> None:
+    """The mailbox goes on behind it; a second crash changes nothing."""
+    nested.create("Work")
+    work = nested.mailbox("Work")
+    validity = numbers(work)[0]
+    for _ in range(2):
+        put(work)
+        (root / "Work").write_bytes(left)
+    assert numbers(work) == (validity, [])
+    (root / "Work").write_bytes(left + b"\n" + left)
+    assert put(work) == 3
+    with open_store(root.parent, "mbox-fs") as second:
+        again = second.account("alice").mailbox("Work")
+        assert [m.uid for m in again.rescan().messages] == [3]
+        assert again.read(again.snapshot().messages[0]) == work.read(work.snapshot().messages[0])
+    assert (root / "Work").read_bytes().startswith(left + b"\n" + left + b"\nFrom ")
+
+
 def test_what_is_no_mailbox(nested: Account, root: Path) -> None:
     """Other programs' files are shown, for nobody knows what they will be, and stay as they are."""
     nested.create("Work")

@@ -55,8 +55,17 @@ def date(line: bytes) -> int | None:
 
 
 def is_foreign(start: bytes) -> bool:
-    """Whether a file that begins so is no mbox; an empty one may become one."""
-    return bool(start) and date(start) is None
+    """Whether a file that begins so is no mbox; an empty one may become one.
+
+    So may one that ends within its first From_ line: whoever wrote it did not come further, and the next message stands
+    behind it on a line of its own.
+    """
+    while start and date(start) is None:
+        line, line_end, start = start.partition(b"\n")
+        begun = line != b"" and START.startswith(line[: len(START)])
+        if not begun or (line_end and not start):
+            return True
+    return False
 
 
 def make(sender: bytes, seconds: int) -> bytes:
