@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.concurrency.model import Model, Result, message
 from tests.concurrency.wire import numbers
+from tests.crash.mailers import deliver
 from tests.crash.trace import Call, calls, wrapper
 from tests.program import Program, receiving
 
@@ -250,15 +251,8 @@ class Drive:
         users = ["bob", "carol"]
         with smtplib.LMTP("127.0.0.1", self.ports["lmtp"], "client.example.net", timeout=60) as client:
             client.ehlo_or_helo_if_needed()
-            client.mail("sender@example.net")
-            for user in users:
-                client.rcpt(f"{user}@example.com")
-            client.putcmd("data")
-            assert client.getreply()[0] == 354
-            client.send(octets + b".\r\n")
-            for _ in users:
-                assert client.getreply()[0] == 250
-            self._arrived(users, octets)
+            for user in deliver(client, users, octets):
+                self._arrived([user], octets)
             self.marker.command("MARK0")
 
     def _arrived(self, users: list[str], octets: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import poplib
 import random
 import smtplib
+from collections.abc import Iterator, Sequence
 
 from tests.concurrency.model import Model, message
 from tests.concurrency.wire import Closed
@@ -12,6 +13,20 @@ from tests.crash.ledger import Ledger, Promise, new_token
 
 _DOWN = (Closed, OSError, EOFError, poplib.error_proto, smtplib.SMTPException)
 _LOCAL = ("carol", "dave")
+
+
+def deliver(client: smtplib.LMTP, users: Sequence[str], octets: bytes) -> Iterator[str]:
+    """Each user, as soon as the server has answered that the message is in that user's mailbox."""
+    client.mail("sender@example.net")
+    for user in users:
+        client.rcpt(f"{user}@example.com")
+    client.putcmd("data")
+    assert client.getreply()[0] == 354
+    client.send(octets + b".\r\n")
+    for user in users:
+        code, text = client.getreply()
+        assert code == 250, text
+        yield user
 
 
 class SmtpClient:
@@ -58,15 +73,7 @@ class LmtpClient:
                 while self.ledger.going:
                     token = new_token("l")
                     octets = message(token, self.rng.choice((0, 5000)))
-                    client.mail("sender@example.net")
-                    for user in _LOCAL:
-                        client.rcpt(f"{user}@example.com")
-                    client.putcmd("data")
-                    assert client.getreply()[0] == 354
-                    client.send(octets + b".\r\n")
-                    for user in _LOCAL:
-                        code, text = client.getreply()
-                        assert code == 250, text
+                    for user in deliver(client, _LOCAL, octets):
                         self.ledger.delivered[user, token] = octets
                         self.ledger.did("LMTP")
         except _DOWN:

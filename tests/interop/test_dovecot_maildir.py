@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
 from tests.interop.remembered import State, drop, same, state
-from tests.interop.serving import PASSWORD, serve
+from tests.interop.serving import PASSWORD
+from tests.interop.turns import Turns
 from tests.interop.wire import Wire
 from tests.messages import corpus
 
@@ -57,22 +57,11 @@ def _change(wire: Wire) -> None:
     wire('DELETE "a&-b"')
 
 
-class Both:
-    """A directory of Maildirs, and how to serve it: one server at a time."""
+class Both(Turns):
+    """A directory of Maildirs."""
 
     def __init__(self, dovecot: Dovecot) -> None:
-        self._dovecot = dovecot
-        self.mail = dovecot.mail_root
-
-    @contextmanager
-    def dovecot(self) -> Iterator[dict[str, int]]:
-        self._dovecot.own(self.mail)
-        yield {"imap": self._dovecot.imap_port, "pop3": self._dovecot.pop3_port}
-
-    @contextmanager
-    def ours(self) -> Iterator[dict[str, int]]:
-        with serve(self.mail) as app:
-            yield app.ports
+        super().__init__(dovecot, dovecot.mail_root, dovecot.mail_root)
 
     def state(self, server: Callable[[], object]) -> tuple[State, object]:
         with server() as ports:  # type: ignore[attr-defined]  # one of the two above
@@ -137,11 +126,11 @@ def _again(wire: Wire) -> None:
 def test_pop3_ids_kept_in_the_list(both: Both) -> None:
     """P and O of dovecot-uidlist: ids and order that a migration brought from another server."""
     both.act(both.dovecot, _few)
-    path = both.mail / "user1" / "dovecot-uidlist"
+    path = both.path / "user1" / "dovecot-uidlist"
     lines = path.read_bytes().splitlines()
     lines[1:] = [_with_pop3(n, line) for n, line in enumerate(lines[1:])]
     path.write_bytes(b"\n".join([*lines, b""]))
-    for cache in (both.mail / "user1").glob("dovecot.index*"):
+    for cache in (both.path / "user1").glob("dovecot.index*"):
         cache.unlink()
     (_, theirs) = both.state(both.dovecot)
     (_, ours) = both.state(both.ours)

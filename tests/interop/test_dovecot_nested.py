@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,8 @@ from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
 from tests.interop.remembered import drop, names, same, state
 from tests.interop.screen import Terminal
-from tests.interop.serving import PASSWORD, run, serve
+from tests.interop.serving import PASSWORD, run
+from tests.interop.turns import Turns
 from tests.interop.wire import Wire
 from tests.messages import corpus
 
@@ -31,12 +31,13 @@ Act = Callable[[Wire], None]
 Seen = tuple[dict[str, object], tuple[object, ...]]  # by IMAP, by POP3
 
 
-class Both:
-    """A home directory, and how to serve it: one server at a time."""
+class Both(Turns):
+    """A home directory."""
 
     def __init__(self, dovecot: Dovecot, scratch: Path) -> None:
-        self._dovecot = dovecot
         self.home = dovecot.base / "home" / "user1"
+        own = {"format": "mbox", "layout": "fs", "mbox_inbox": str(self.home.parent / "{user}/spool/{user}")}
+        super().__init__(dovecot, self.home, self.home.parent / "{user}/mail", **own)
         self.mail, self.inbox = self.home / "mail", self.home / "spool" / "user1"
         for directory in (self.mail, self.home / "spool"):
             directory.mkdir(parents=True)
@@ -49,21 +50,8 @@ class Both:
         home.mkdir()
         return Mbsync(home)
 
-    @contextmanager
-    def dovecot(self) -> Iterator[dict[str, int]]:
-        self._dovecot.own(self.home)
-        yield {"imap": self._dovecot.imap_port, "pop3": self._dovecot.pop3_port}
-
     def store(self) -> Store:
-        inbox = str(self.home.parent / "{user}/spool/{user}")
-        place = str(self.home.parent / "{user}/mail")
-        return Store(place, durability="relaxed", format="mbox", layout="fs", mbox_inbox=inbox)
-
-    @contextmanager
-    def ours(self) -> Iterator[dict[str, int]]:
-        where = {"format": "mbox", "layout": "fs", "mbox_inbox": str(self.home.parent / "{user}/spool/{user}")}
-        with serve(self.home.parent / "{user}/mail", storage=where) as app:
-            yield app.ports
+        return Store(str(self.path), durability="relaxed", **self.storage)
 
     def station(self, server: Callable[[], object], *acts: Act) -> None:
         """The other one served before: all is as it was. Then this one does something, and the copy follows."""

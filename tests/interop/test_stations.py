@@ -10,8 +10,7 @@ import imaplib
 import poplib
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from tests.interop.dovecot import Dovecot
 from tests.interop.mbsync import Mbsync
 from tests.interop.remembered import State, drop, same, state
 from tests.interop.serving import PASSWORD, serve
+from tests.interop.turns import Turns
 from tests.interop.wire import Wire
 from tests.messages import corpus
 
@@ -32,25 +32,13 @@ _SCHEMES = (
 )
 
 
-class Stations:
-    """One directory of Maildirs, two servers in turn, and a client that keeps a copy."""
+class Stations(Turns):
+    """One directory of Maildirs, and a client that keeps a copy."""
 
     def __init__(self, dovecot: Dovecot, home: Path, layout: str) -> None:
-        self._dovecot = dovecot
-        self._layout = layout
-        self.mail = dovecot.mail_root
+        super().__init__(dovecot, dovecot.mail_root, dovecot.mail_root, layout=layout)
         self.client = Mbsync(home)
         self.facts: tuple[State, object] | None = None
-
-    @contextmanager
-    def dovecot(self) -> Iterator[dict[str, int]]:
-        self._dovecot.own(self.mail)
-        yield {"imap": self._dovecot.imap_port, "pop3": self._dovecot.pop3_port}
-
-    @contextmanager
-    def ours(self) -> Iterator[dict[str, int]]:
-        with serve(self.mail, storage={"layout": self._layout}) as app:
-            yield app.ports
 
     def _look(self, ports: dict[str, int]) -> tuple[State, object]:
         with Wire(ports["imap"], "user1", PASSWORD) as wire:
@@ -174,13 +162,13 @@ def test_between_dovecot_and_us(kind: str, tmp_path: Path) -> None:
         stations = Stations(dovecot, tmp_path, layout)
         stations.arrive(stations.dovecot, _make)
         if kind == "version 1":
-            _as_version_1(stations.mail)
+            _as_version_1(stations.path)
         stations.arrive(stations.ours, _ours, "Work/2024", "R&-D")
         stations.arrive(stations.dovecot, _dovecots, "Made/Here")
         stations.arrive(stations.ours, _ours_again, "Years")
         stations.arrive(stations.dovecot, _nothing_much)
         if layout == "maildir++":
-            assert check_account(str(stations.mail / "user1")) == []
+            assert check_account(str(stations.path / "user1")) == []
 
 
 def test_the_users_of_dovecot(tmp_path: Path) -> None:
