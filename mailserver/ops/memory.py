@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _EVERY = 30.0  # seconds
-_WORTH = 8 << 20  # octets that a process must have grown since the last time
+_WORTH = 2 << 20  # octets that a process must have grown since the last time
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HEAPS = 2  # nearly all memory is taken by whoever holds the interpreter's lock: more heaps would serve nobody
 _M_ARENA_MAX = -8  # of mallopt(3)
@@ -47,7 +47,7 @@ class Tidy:
         self._last = 0
 
     def __call__(self) -> None:
-        """Takes some milliseconds at the most; other threads run meanwhile."""
+        """Takes some milliseconds, thirty after a storm; other threads run meanwhile."""
         now = time.monotonic()
         if self._trim is None or now < self._due:
             return
