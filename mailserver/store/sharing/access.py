@@ -17,7 +17,7 @@ from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rights, Who, granted
 from mailserver.store.sharing import aclfile
-from mailserver.store.sharing.aclfile import AccessList
+from mailserver.store.sharing.aclfile import AccessList, Line
 from mailserver.store.sharing.shares import Shares
 from mailserver.store.tree import names
 from mailserver.store.tree.layout import is_mbox
@@ -27,7 +27,10 @@ _log = logging.get("store")
 _LARGEST = 1 << 20
 _DOVECOTS_LIST = ("dovecot-acl-list", ".imap/dovecot-acl-list")  # a cache of Dovecot's, which makes it anew
 _complained: set[str] = set()
-_parsed = lru_cache(maxsize=1024)(aclfile.parse)
+_SHORT = 4096  # characters of a list that is remembered with many others: anybody may write long ones
+_short = lru_cache(maxsize=1024)(aclfile.parse)
+_long = lru_cache(maxsize=8)(aclfile.parse)
+_TOO_LONG = AccessList((Line("(more than 1 MB)", bad=True),))
 Change = Callable[[AccessList], AccessList]
 
 
@@ -133,18 +136,22 @@ class AccessLists:
 
     # -- what happens to mailboxes
 
-    def before_making(self, name: str) -> None:
-        """A mailbox of this name is going to be: nothing that is left of an earlier one may be its list."""
-        _remove(f"{self._tree.beside_mbox(name)}/{aclfile.NAME}")
-
     # RFC 4314 section 4: "it SHOULD inherit the ACL from the parent mailbox"
-    def made(self, name: str) -> None:
-        """A mailbox was made: it has its parent's list."""
-        for parent in names.parents(name)[-1:] if self._shares is not None else ():
-            found = self._read(parent)
-            if found is not None:
-                self._note({name: found.identifiers})
-                self._write(self._path(name), found)
+    def before_making(self, name: str) -> AccessList | None:
+        """A mailbox of this name is going to be: the list that it gets, its parent's. OSError.
+
+        Nothing that is left of an earlier one may be its list.
+        """
+        parents = names.parents(name)[-1:] if self._shares is not None else []
+        found = self._read(parents[0]) if parents else None
+        _remove(f"{self._tree.beside_mbox(name)}/{aclfile.NAME}")
+        return found
+
+    def made(self, name: str, found: AccessList | None) -> None:
+        """It was made."""
+        if found is not None:
+            self._note({name: found.identifiers})
+            self._write(self._path(name), found)
 
     def removed(self, name: str) -> None:
         """A mailbox is no more; the list of a Maildir went with it."""
@@ -204,15 +211,22 @@ def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
 
 def _load(path: str) -> AccessList | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as f:
-            return _parsed(f.read(_LARGEST))
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=_unwaiting) as f:
+            text = f.read(_LARGEST + 1)
     except FileNotFoundError:
         return None
+    if len(text) > _LARGEST:
+        return _TOO_LONG
+    return (_short if len(text) <= _SHORT else _long)(text)
 
 
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # should it be a pipe: nobody may write into it
 
 
 def _private(path: str, flags: int) -> int:
