@@ -420,7 +420,8 @@ class Tree:
     def _list(self, seen: _Seen) -> Sequence[MailboxInfo]:
         real = self._names(seen.walk.directories)
         real.add(names.INBOX)
-        every = real | self._names(seen.walk.levels)
+        levels = self._names(seen.walk.levels)
+        every = real | levels
         for name in list(every):
             every.update(names.parents(name))
         with_children = {parent for name in every for parent in names.parents(name)[-1:]}
@@ -437,6 +438,7 @@ class Tree:
                 name in subscribed,
                 seen.uses.get(name, ""),
                 name not in barren or name in with_children,
+                name in levels and name not in real,
             )
             for name in ordered
         ]
