@@ -54,6 +54,10 @@ class Place(NamedTuple):
         """Open it; StoreError NOT_FOUND, BAD_NAME."""
         return self.account.mailbox(self.name)
 
+    def called(self, mailbox: Mailbox) -> str:
+        """What to call it towards the client: by the name that he chose, in its one spelling."""
+        return mailbox.name if self.shown == self.name else self.shown
+
     def exists(self) -> bool:
         """Whether it can be opened."""
         return self.account.exists(self.name)
