@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
@@ -192,21 +192,32 @@ class AccessLists:
 
 def not_understood(tree: Tree) -> list[tuple[str, str]]:
     """Mailboxes and a line of each one's list that means nothing. OSError."""
+    found = [(name, known) for name, known in _lists(tree) if isinstance(known, AccessList)]
+    return [(name, known.bad[0]) for name, known in found if known.bad]
+
+
+def unreadable(tree: Tree) -> list[tuple[str, str]]:
+    """Mailboxes whose lists cannot be read, and why. OSError."""
+    return [(name, str(error)) for name, error in _lists(tree) if isinstance(error, OSError)]
+
+
+def _lists(tree: Tree) -> Iterator[tuple[str, AccessList | OSError]]:
+    """The mailboxes that have one."""
     lists = AccessLists("", tree, None, sync=False)
-    found = [(name, lists._read(name)) for name in tree.names()]
-    return [(name, known.bad[0]) for name, known in found if known is not None and known.bad]
+    for name in tree.names():
+        try:
+            known = lists._read(name)
+        except OSError as error:
+            yield name, error
+            continue
+        if known is not None:
+            yield name, known
 
 
 def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
     """Of whom the lists of an account speak, by mailbox. What cannot be read is left out."""
-    lists = AccessLists("", tree, None, sync=False)
-    found = {}
-    for name in tree.names():
-        with contextlib.suppress(OSError):
-            known = lists._read(name)
-            if known is not None and known.identifiers:
-                found[name] = known.identifiers
-    return found
+    found = {name: known.identifiers for name, known in _lists(tree) if isinstance(known, AccessList)}
+    return {name: identifiers for name, identifiers in found.items() if identifiers}
 
 
 def _load(path: str) -> AccessList | None:
