@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rights, Who, granted
@@ -27,7 +28,7 @@ _log = logging.get("store")
 _LARGEST = 1 << 20
 _DOVECOTS_LIST = ("dovecot-acl-list", ".imap/dovecot-acl-list")  # a cache of Dovecot's, which makes it anew
 _complained: set[str] = set()
-_SHORT = 4096  # characters of a list that is remembered with many others: anybody may write long ones
+_SHORT = 4096  # octets of a list that is remembered with many others: anybody may write long ones
 _short = lru_cache(maxsize=1024)(aclfile.parse)
 _long = lru_cache(maxsize=8)(aclfile.parse)
 _TOO_LONG = AccessList((Line("(more than 1 MB)", bad=True),))
@@ -222,22 +223,17 @@ def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
 
 def _load(path: str) -> AccessList | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="", opener=_unwaiting) as f:
-            text = f.read(_LARGEST + 1)
+        octets = read_book(path, _LARGEST + 1)
     except FileNotFoundError:
         return None
-    if len(text) > _LARGEST:
+    if len(octets) > _LARGEST:
         return _TOO_LONG
-    return (_short if len(text) <= _SHORT else _long)(text)
+    return (_short if len(octets) <= _SHORT else _long)(octets.decode("utf-8", "surrogateescape"))
 
 
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
-
-
-def _unwaiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # should it be a pipe: nobody may write into it
 
 
 def _private(path: str, flags: int) -> int:
