@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def test_as_much_as_there_is(tmp_path: Path) -> None:
         assert read_book(str(path), most) == octets[:most]
     with pytest.raises(FileNotFoundError):
         read_book(str(tmp_path / "none"), 1)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "subscriptions")
+    assert read_book(str(tmp_path / "subscriptions"), 10) == b""
 
 
 def test_memory_is_taken_for_what_is_there(tmp_path: Path) -> None:
