@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mailserver.ops import log as logging
-from mailserver.store.errors import Kind, StoreError
+from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir import filename
 from mailserver.store.lane import LANE
 
@@ -77,14 +77,15 @@ class Quota:
         self._lock = threading.Lock()
 
     def limits(self) -> Limits:
-        """The configured limits, else those that another program left in maildirsize."""
+        """The configured limits, else those that another program left in maildirsize. StoreError."""
         if self._configured:
             return self._configured
-        try:
-            with open(self._path, encoding="ascii", errors="replace") as f:
-                return _definition(f.readline())
-        except FileNotFoundError:
-            return Limits()
+        with os_errors():
+            try:
+                with open(self._path, encoding="ascii", errors="replace") as f:
+                    return _definition(f.readline(_MAX_FILE))
+            except FileNotFoundError:
+                return Limits()
 
     def usage(self) -> Usage:
         """What is there now; counted anew when the file is missing or not to be trusted."""

@@ -72,3 +72,14 @@ def test_limits_left_by_another_program_count(tmp_path: Path) -> None:
         assert account.quota.limits() == Limits(50)
         with pytest.raises(StoreError):
             put(account.inbox, b"x" * 51)
+
+
+def test_limits_that_cannot_be_read(tmp_path: Path) -> None:
+    """Nobody knows what may come in, so nothing does for now."""
+    with Store(str(tmp_path), durability="relaxed") as store:
+        account = store.account("a")
+        (tmp_path / "a" / "maildirsize").mkdir()
+        for action in (account.quota.limits, lambda: put(account.inbox, b"x" * 300)):
+            with pytest.raises(StoreError) as error:
+                action()
+            assert error.value.kind is Kind.TEMPORARY
