@@ -17,8 +17,8 @@ from mailserver.store.tree import names, subscriptions, takeover
 from mailserver.store.tree.layout import INBOX_FILE, LAYOUTS, is_mbox
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
-from mailserver.transfer.sources import mbox
 from mailserver.transfer.sources.files import FileOrigin
+from mailserver.transfer.sources.mbox import Boxes
 
 _CHUNK = 1 << 18
 
@@ -27,6 +27,11 @@ class MaildirOrigin(FileOrigin):
     """See `mailserver.transfer.model.Origin`."""
 
     kind = "maildir"
+
+    def __init__(self, path: str) -> None:
+        """See `FileOrigin`."""
+        super().__init__(path)
+        self._boxes = Boxes()
 
     def folders(self) -> Sequence[Folder]:
         """INBOX, and whatever either layout finds."""
@@ -70,7 +75,7 @@ class MaildirOrigin(FileOrigin):
         """Those with UIDs first, then the others in the order of arrival."""
         path = self._of(folder)
         if is_mbox(path):
-            return mbox.contents(path, folder)
+            return self._boxes.contents(path, folder)
         listed = _listed(path)
         words = _Words(path)
         ids = sizelist.read(f"{path}/{sizelist.NAME}")
@@ -102,7 +107,7 @@ class MaildirOrigin(FileOrigin):
         """Looks a second time for a file that was renamed."""
         path = self._of(folder)
         if is_mbox(path):
-            yield from mbox.fetch(path, folder, items)
+            yield from self._boxes.fetch(path, items)
             return
         files = {filename.base_of(file): file for file in _files(path)}
         for item in items:
