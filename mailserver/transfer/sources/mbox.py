@@ -61,7 +61,11 @@ class MboxOrigin(FileOrigin):
 
     def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """As they stand in the file."""
-        return self._boxes.contents(self._of(folder), folder)
+        path = self._of(folder)
+        found = self._boxes.contents(path, folder)
+        if not found.items and os.path.getsize(path) and not _is_mail(path):
+            raise SourceError(f"{path}: it is no mbox")
+        return found
 
     def _of(self, folder: Folder) -> str:
         return f"{self._path}/{folder.source}" if folder.source else self._path
@@ -106,22 +110,14 @@ class Boxes:
         """What an mbox has. SourceError, OSError."""
         with _opened(path) as fd:
             read = self._read(path, fd)
-        box = read.box
-        numbered = box.base is not None and not box.unwritten
-        found = [
-            Item(
-                key,
-                (entry.uid or 0) if numbered else 0,
-                entry.marks.flags,
-                entry.marks.keywords,
-                entry.date,
-                entry.size,
-                entry.unique_id,
-            )
-            for key, entry in read.entries.items()
-        ]
-        validity = box.base.uidvalidity if box.base is not None and numbered else 0
-        return Contents(Folder(folder.name, folder.source, validity, box.uidnext), found)
+        box, found = read.box, []
+        validity, uidnext = box.base.uidvalidity if box.base is not None else 0, box.uidnext
+        for key, entry in read.entries.items():
+            uid = (entry.uid or uidnext) if validity else 0  # new mail has none yet: those that it would get there
+            uidnext = max(uidnext, uid + 1)
+            marks = entry.marks
+            found.append(Item(key, uid, marks.flags, marks.keywords, entry.date, entry.size, entry.unique_id))
+        return Contents(Folder(folder.name, folder.source, validity, uidnext), found)
 
     def fetch(self, path: str, wanted: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
         """Their octets. SourceError, OSError."""

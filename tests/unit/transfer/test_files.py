@@ -42,6 +42,11 @@ class Ground:
             mailbox = store.account("bob").mailbox(name)
             return [mailbox.read(m).replace(b"\r\n", b"\n") for m in mailbox.rescan().messages]
 
+    def uids(self) -> tuple[int, list[int], int]:
+        with Store(str(self._root / "here"), durability="relaxed") as store:
+            snapshot = store.account("bob").inbox.rescan()
+            return int(snapshot.uidvalidity), [int(m.uid) for m in snapshot.messages], int(snapshot.uidnext)
+
 
 @pytest.fixture
 def ground(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ground:
@@ -96,3 +101,92 @@ def test_what_lies_among_mboxes(ground: Ground, tmp_path: Path) -> None:
     os.symlink("nowhere", top / "link")
     assert list(ground.bring("--from-mbox", str(top))) == ["old"]
     assert ground.octets("old") == [letter(1)]
+
+
+def maildir(path: Path, **files: bytes) -> Path:
+    for part in ("cur", "new", "tmp"):
+        (path / part).mkdir(parents=True, exist_ok=True)
+    for name, octets in files.items():
+        (path / name).write_bytes(octets)
+    return path
+
+
+def test_what_lies_among_messages(ground: Ground, tmp_path: Path) -> None:
+    top = maildir(tmp_path / "M", **{"cur/1.a:2,S": letter(1), "cur/2.b:2,": letter(2)})
+    (top / "cur" / "directory").mkdir()
+    os.mkfifo(top / "cur" / "3.pipe:2,")
+    os.symlink("nowhere", top / "cur" / "4.link:2,")
+    os.symlink("../mail", top / "cur" / "5.link:2,")
+    (top / "mail").write_bytes(letter(5))
+    for name in (".Sent", ".Sent.", ".INBOX"):
+        maildir(top / name, **{"cur/1.x:2,": letter(len(name))})
+    for expected in (3, 0):
+        found = ground.bring("--from-maildir", str(top))
+        assert found["INBOX"]["imported"] == expected
+        assert list(found) == ["INBOX", "INBOX_", "Sent", "Sent_"]
+    assert ground.octets() == [letter(1), letter(2), letter(5)]
+    assert ground.octets("Sent_") == [letter(6)]
+
+
+def test_two_files_of_one_base_name(ground: Ground, tmp_path: Path) -> None:
+    files = {"cur/1.a:2,S": letter(1), "cur/1.a:2,": letter(1), "cur/2.b:2,S": letter(2), "new/2.b": letter(3)}
+    top = maildir(tmp_path / "M", **files)
+    for expected in (3, 0):
+        assert ground.bring("--from-maildir", str(top))["INBOX"]["imported"] == expected
+    assert sorted(ground.octets()) == [letter(1), letter(2), letter(3)]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_new_mail_gets_no_uid_that_was_given_before(ground: Ground, tmp_path: Path, end: bytes) -> None:
+    top = maildir(tmp_path / "M", **{"cur/1.a:2,S": letter(1), "cur/2.b:2,": letter(2), "new/3.c": letter(3)})
+    lines = [b"3 V7 N50 G0", b"3 P<id> W9 :1.a", b"nonsense", b"", b"9 :2.b:2,", b"99999999999 :3.c", b"12 :3"]
+    (top / "dovecot-uidlist").write_bytes(end.join(lines))
+    for _ in range(2):
+        assert ground.bring("--from-maildir", str(top))["INBOX"]["numbers"]
+        assert ground.uids() == (7, [3, 9, 50], 51)
+    maildir(top, **{"new/4.d": letter(4)})
+    assert ground.bring("--from-maildir", str(top))["INBOX"]["numbers"]
+    assert ground.uids() == (7, [3, 9, 50, 51], 52)
+
+
+def test_new_mail_in_an_mbox_takes_no_uids_away(ground: Ground, tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    known = b"X-IMAPbase: 7 0000000049\nX-UID: 3\nStatus: RO\n" + letter(1)
+    path.write_bytes(FROM + known + b"\n" + FROM + b"X-UID: 9\n" + letter(2) + b"\n" + FROM + letter(3) + b"\n")
+    for _ in range(2):
+        assert ground.bring("--from-mbox", str(path))["INBOX"]["numbers"]
+        assert ground.uids() == (7, [3, 9, 50], 51)
+
+
+def test_what_lies_among_letters(ground: Ground, tmp_path: Path) -> None:
+    top = tmp_path / "letters"
+    (top / "a.eml").mkdir(parents=True)
+    (top / "b.eml").write_bytes(letter(1))
+    os.mkfifo(top / "c.eml")
+    assert ground.bring("--from-eml", str(top))["INBOX"]["imported"] == 1
+
+
+def test_it_can_be_interrupted(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    top = maildir(tmp_path / "M", **{"cur/1.a:2,S": letter(1)})
+    with monkeypatch.context() as patch:
+        patch.setattr("mailserver.transfer.target.Target.append", interrupt)
+        ground.bring("--from-maildir", str(top), status=130)
+    assert ground.errors == "mailserver: interrupted\n"
+    assert ground.bring("--from-maildir", str(top))["INBOX"]["imported"] == 1
+
+
+def test_names_that_are_no_text(ground: Ground, tmp_path: Path) -> None:
+    top = maildir(tmp_path / "M", **{"cur/1.a:2,S": letter(1)})
+    maildir(top / os.fsdecode(b".\xe4"), **{"cur/1.a:2,": letter(2)})
+    assert ground.bring("--from-maildir", str(top))["\ufffd"]["source"] == os.fsdecode(b".\xe4")
+
+
+def test_what_is_no_mbox(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_bytes(b"no mail\n")
+    (tmp_path / "empty").write_bytes(b"")
+    ground.bring("--from-mbox", str(tmp_path / "notes"), status=os.EX_UNAVAILABLE)
+    assert "notes: it is no mbox" in ground.errors
+    assert ground.bring("--from-mbox", str(tmp_path / "empty"))["INBOX"]["imported"] == 0
