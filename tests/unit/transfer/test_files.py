@@ -190,3 +190,26 @@ def test_what_is_no_mbox(ground: Ground, tmp_path: Path) -> None:
     ground.bring("--from-mbox", str(tmp_path / "notes"), status=os.EX_UNAVAILABLE)
     assert "notes: it is no mbox" in ground.errors
     assert ground.bring("--from-mbox", str(tmp_path / "empty"))["INBOX"]["imported"] == 0
+
+
+@pytest.mark.parametrize("format", ["maildir", "mbox"])
+def test_a_full_disk(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    ground.config.write_text(ground.config.read_text() + f"format = '{format}'\n")
+    top = maildir(tmp_path / "M", **{f"cur/{n}.a:2,S": letter(n) for n in range(1, 8)})
+    assert ground.bring("--from-maildir", str(top), "--skip", "INBOX") == {}
+    real, room = os.write, [300]
+
+    def write(fd: int, data: Any) -> int:
+        if "/tmp/" not in os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(tmp_path)):
+            return real(fd, data)
+        if len(data) > room[0]:
+            raise OSError(28, os.strerror(28))
+        room[0] -= len(data)
+        return real(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        ground.bring("--from-maildir", str(top), status=os.EX_OSERR)
+    assert ground.errors == "mailserver: the mail: No space left on device\n"
+    assert not [path for path in (tmp_path / "here").rglob("tmp/*") if path.is_file()]
+    assert ground.bring("--from-maildir", str(top))["INBOX"]["imported"] == 7
