@@ -254,7 +254,7 @@ class Import:
         result.withheld += len(withheld)
         if withheld:
             first = result.problem.partition(": ")[2] or str(withheld[0])
-            result.problem = f"{result.withheld} messages could not be had: {first}"
+            result.problem = f"{result.withheld} message{'s' * (result.withheld > 1)} could not be had: {first}"
 
     def _finish(self, unit: _Unit) -> None:
         target, contents, result = unit.target, unit.contents, unit.result

@@ -95,8 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(
             os.EX_UNAVAILABLE, f"{error}; what was imported stays, and the import can be done again"
         ) from error
-    except OSError as error:
-        raise explain(error, error.filename or "the mail") from error
     finally:
         origin.close()
 

@@ -54,6 +54,6 @@ class EmlOrigin(FileOrigin):
         """As they are."""
         for item in items:
             with contextlib.suppress(FileNotFoundError):
-                file = open(f"{self._of(folder)}/{item.key}", "rb")  # noqa: SIM115  # closed below
+                file = self._open(f"{self._of(folder)}/{item.key}")
                 with file:
                     yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next

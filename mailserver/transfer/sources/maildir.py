@@ -127,7 +127,7 @@ class MaildirOrigin(FileOrigin):
         for item in items:
             if item.key in files:
                 with contextlib.suppress(FileNotFoundError):
-                    file = open(f"{path}/{files[item.key]}", "rb")  # noqa: SIM115  # closed below
+                    file = self._open(f"{path}/{files[item.key]}")
                     with file:
                         yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next
 

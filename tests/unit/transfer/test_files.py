@@ -213,3 +213,25 @@ def test_a_full_disk(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ground.errors == "mailserver: the mail: No space left on device\n"
     assert not [path for path in (tmp_path / "here").rglob("tmp/*") if path.is_file()]
     assert ground.bring("--from-maildir", str(top))["INBOX"]["imported"] == 7
+
+
+@pytest.mark.parametrize("kind", ["maildir", "eml"])
+def test_a_message_that_may_not_be_read(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    top = maildir(tmp_path / "M", **{f"cur/{n}.eml": letter(n) for n in range(1, 6)})
+    source = top if kind == "maildir" else top / "cur"
+    real = open
+
+    def opened(path: Any, *words: Any, **more: Any) -> Any:  # root may read everything
+        if str(path).endswith("/3.eml"):
+            raise PermissionError(13, os.strerror(13), path)
+        return real(path, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", opened)
+        found = ground.bring(f"--from-{kind}", str(source), "--jobs", "1", status=os.EX_DATAERR)["INBOX"]
+    assert (found["imported"], found["withheld"]) == (4, 1)
+    assert f"1 message could not be had: {top}/cur/3.eml: Permission denied" in ground.errors
+    assert ground.bring(f"--from-{kind}", str(source))["INBOX"]["imported"] == 1
+    assert sorted(ground.octets()) == [letter(n) for n in range(1, 6)]
