@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rights, Who, granted
@@ -204,8 +205,7 @@ def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
 
 def _load(path: str) -> AccessList | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as f:
-            return _parsed(f.read(_LARGEST))
+        return _parsed(read_book(path, _LARGEST).decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
 
