@@ -41,7 +41,7 @@ _KEYWORD = re.compile(r"[^\s(){%*\"\\\]\x00-\x1f\x7f-\U0010ffff]+")
 _NOT_SELECTABLE = (b"\\noselect", b"\\nonexistent")
 _BODY = re.compile(rb'\bBODY\[\](?:<\d+>)? "((?:\\.|[^"\\])*)"', re.S)
 _TIMEOUT = 120.0
-_PORTION = 4 << 20  # octets of a message that are asked for at a time
+_PORTION = 16 << 20  # octets of a message that are asked for at a time
 Answer = list[bytes | tuple[bytes, bytes] | None]
 
 
