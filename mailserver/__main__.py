@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -67,6 +68,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return failure.status
     except BrokenPipeError:  # the reader of our output has seen enough
         return os.EX_OK
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 128 + signal.SIGINT
     except Exception as error:  # a fault of ours: the log line has the trace, in one line, under the id
         identity = logging.get("app").exception("fault")
         complain(f"internal fault {identity}: {type(error).__name__}: {error}")

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import IO
+from urllib.parse import quote
 
 from mailserver.store.account import INDEX_NAME
 from mailserver.store.formats.maildir import filename, keywords, uidlist
@@ -24,6 +28,8 @@ TWINS = "two files of one base name"
 FLAGS_IN_DISORDER = "flags not sorted, or twice"
 TORN = "the list of UIDs ends in half a line"
 UIDS_IN_DISORDER = "UIDs do not ascend"
+_UID = re.compile(rb"(\d{1,10}) ")
+_LONGEST_LINE = 1 << 20
 
 
 def check_account(root: str, index_path: str | None = None) -> list[str]:
@@ -46,13 +52,18 @@ def check_folders(paths: Mapping[str, str]) -> Iterator[str]:
         yield from (f"{label or directory}: {problem}" for problem in problems)
 
 
+def reading(index: str) -> sqlite3.Connection:
+    """An index, opened so that nothing is changed. sqlite3.Error."""
+    return sqlite3.connect(f"file:{quote(os.fsencode(index))}?mode=ro", uri=True)
+
+
 def index_keywords(index: str) -> dict[str, int]:
     """How many keywords each directory has, as the index says."""
-    with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as db:
-        try:
+    try:
+        with contextlib.closing(reading(index)) as db:
             rows = db.execute("SELECT directory, keywords FROM folder").fetchall()
-        except sqlite3.DatabaseError:  # damaged: `check_index` says so
-            return {}
+    except sqlite3.DatabaseError:  # damaged: `check_index` says so
+        return {}
     return {os.fsdecode(directory): len(json.loads(words)) for directory, words in rows}
 
 
@@ -70,8 +81,21 @@ def _check_folder(path: str) -> Iterator[str]:
     if len(set(lowered)) != len(lowered):
         yield "a keyword stands twice in dovecot-keywords"
     for file in files:
-        yield from _check_file(path, file, len(table))
+        unreadable = _unreadable(f"{path}/{file}")
+        yield from [f"{file}: {unreadable}"] if unreadable else _check_file(path, file, len(table))
     yield from _check_uidlist(f"{path}/{uidlist.NAME}")
+
+
+def _unreadable(path: str) -> str:
+    """Why what stands among the messages is none. FileNotFoundError when it is gone."""
+    mode = os.lstat(path).st_mode
+    with contextlib.suppress(OSError):
+        mode = os.stat(path).st_mode
+    if stat.S_ISLNK(mode):
+        return "a link that leads nowhere"
+    if not stat.S_ISREG(mode):
+        return "no file, so nobody sees what is in it" if stat.S_ISDIR(mode) else "no file"
+    return "" if os.access(path, os.R_OK, effective_ids=True) else "it cannot be read"
 
 
 def _check_file(path: str, file: str, keyword_count: int) -> Iterator[str]:
@@ -85,11 +109,20 @@ def _check_file(path: str, file: str, keyword_count: int) -> Iterator[str]:
         yield f"{file}: a keyword letter without a keyword"
     size, virtual = filename.sizes(file)
     with open(f"{path}/{file}", "rb") as f:
-        data = f.read()
-    if size >= 0 and size != len(data):
-        yield f"{file}: S= is not its size {len(data)}"
-    if size >= 0 and virtual >= 0 and virtual != len(data) + data.count(b"\n") - data.count(b"\r\n"):
+        octets = os.fstat(f.fileno()).st_size
+        if size >= 0 and size != octets:
+            yield f"{file}: S= is not its size {octets}"
+        bare = sum(chunk.endswith(b"\n") and not chunk.endswith(b"\r\n") for chunk in _lines(f)) if virtual >= 0 else 0
+    if size >= 0 and virtual >= 0 and virtual != octets + bare:
         yield f"{file}: W= is not its size with CRLF"
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Without the parts of a long line that end between CR and LF."""
+    while line := file.readline(_LONGEST_LINE):
+        while line.endswith(b"\r") and (more := file.readline(_LONGEST_LINE)):
+            line = line[-1:] + more
+        yield line
 
 
 def _check_uidlist(path: str) -> Iterator[str]:
@@ -104,7 +137,10 @@ def _check_uidlist(path: str) -> Iterator[str]:
         return
     if lines[-1]:
         yield TORN
-    uids = [int(line.split(b" ")[0]) for line in lines[1:] if line]
+    rows = [_UID.match(line) for line in lines[1:-1]]
+    if None in rows:
+        yield f"{rows.count(None)} lines of the list of UIDs mean nothing"
+    uids = [int(row[1]) for row in rows if row]
     if any(a >= b for a, b in pairwise(uids)):
         yield UIDS_IN_DISORDER
     if uids and not (uids[0] > 0 and uids[-1] <= MAX_UID):
@@ -126,7 +162,7 @@ def check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
 
 
 def _check_index(paths: Mapping[str, str], index: str) -> Iterator[str]:
-    db = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
+    db = reading(index)
     try:
         if not _is_whole(db):
             yield "the index is damaged"

@@ -27,6 +27,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from mailserver.store.check import reading
 from mailserver.store.formats.maildir import filename, uidlist
 from mailserver.store.formats.maildir.folder import LOCK_NAME
 from mailserver.store.formats.maildir.syncing import sync_path
@@ -42,7 +43,7 @@ _PARTS = ("new", "cur")
 def shown(index: str, directory: str) -> dict[int, str]:
     """Each message's file by its UID, as the index remembers them; nothing where it cannot be read."""
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as db:
+        with contextlib.closing(reading(index)) as db:
             rows = db.execute(
                 "SELECT uid, file FROM message JOIN folder ON folder.id = message.folder WHERE directory = ?",
                 (os.fsencode(directory),),

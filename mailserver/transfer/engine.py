@@ -22,7 +22,7 @@ from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.portions import portions
-from mailserver.transfer.model import Contents, Folder, Item, LostError, Origin, Session
+from mailserver.transfer.model import Contents, Folder, Item, LostError, Origin, Session, SourceError, WithheldError
 from mailserver.transfer.naming import Mapping
 from mailserver.transfer.record import Imported, Record
 from mailserver.transfer.target import Arrived, Target, date_of
@@ -30,7 +30,8 @@ from mailserver.transfer.target import Arrived, Target, date_of
 _UNIT_MESSAGES = 50
 _UNIT_OCTETS = 4 << 20
 _HEAD = 1 << 16
-_TRIES = 3  # connections for one unit
+_TRIES = 3  # connections for one message that breaks them
+_LOST = 2  # messages in a row that break every connection: then it is not the messages
 
 
 @dataclass(slots=True)
@@ -44,10 +45,11 @@ class Result:
     present: int = 0  # they were here already
     missing: int = 0  # they were gone when they were asked for
     changed: int = 0  # their flags changed at the source since the last time
+    withheld: int = 0  # the source has them, and does not give them
     removed: int = 0  # they are gone at the source
     kept: int = 0  # they are gone at the source, but were changed here
     numbers: bool = False  # UIDs and UIDVALIDITY are those of the source
-    problem: str = ""  # why nothing of it was imported
+    problem: str = ""  # why nothing of it was imported, or not all
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class _Unit:
     items: Sequence[Item]
     last: bool = False
     arrived: Future[list[Arrived]] | None = None
+    withheld: list[SourceError] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -165,26 +168,48 @@ class Import:
     def _fetch(self, unit: _Unit) -> list[Arrived]:
         arrived: list[Arrived] = []
         try:
-            for attempt in range(1, _TRIES + 1):
-                session = self._session()
-                try:
-                    got = {a.item.key for a in arrived}
-                    rest = [item for item in unit.items if item.key not in got]
-                    for item, chunks in session.fetch(unit.contents.folder, rest):
-                        arrived.append(_received(unit.target.mailbox.receive(), item, chunks))
-                except LostError:
-                    session.close()
-                    if attempt == _TRIES:
-                        raise
-                    continue
-                self._idle.put(session)
-                break
+            try:
+                self._get(unit, unit.items, arrived)
+            except (LostError, WithheldError):
+                self._get_each(unit, arrived)
         except BaseException:
             for each in arrived:
                 each.incoming.discard()
             raise
         order = {item.key: i for i, item in enumerate(unit.items)}
         return sorted(arrived, key=lambda each: order[each.item.key])
+
+    def _get(self, unit: _Unit, items: Sequence[Item], arrived: list[Arrived]) -> None:
+        session = self._session()
+        try:
+            for item, chunks in session.fetch(unit.contents.folder, items):
+                arrived.append(_received(unit.target.mailbox.receive(), item, chunks))
+        except LostError:
+            session.close()
+            raise
+        except WithheldError:  # it was said in order: the session goes on
+            self._idle.put(session)
+            raise
+        self._idle.put(session)
+
+    def _get_each(self, unit: _Unit, arrived: list[Arrived]) -> None:
+        """One after the other: so one that cannot be had takes none with it."""
+        got, lost = {each.item.key for each in arrived}, 0
+        for item in [item for item in unit.items if item.key not in got]:
+            for attempt in range(1, _TRIES + 1):
+                try:
+                    self._get(unit, [item], arrived)
+                    lost = 0
+                except LostError as error:
+                    if attempt < _TRIES:
+                        continue
+                    lost += 1
+                    if lost == _LOST:
+                        raise
+                    unit.withheld.append(error)
+                except WithheldError as error:
+                    unit.withheld.append(error)
+                break
 
     def _session(self) -> Session:
         with contextlib.suppress(queue.Empty):
@@ -219,16 +244,23 @@ class Import:
         target.note([*known, *((each.item, uid) for each, uid in zip(fresh, uids, strict=True))])
         result.imported += len(fresh)
         result.present += len(known)
-        result.missing += len(unit.items) - len(arrived)
+        result.missing += len(unit.items) - len(arrived) - len(unit.withheld)
+        self._withhold(result, unit.withheld)
         result.octets += sum(each.incoming.size for each in fresh)
         self.progress.done += len(unit.items)
         self.progress.octets += sum(each.incoming.size for each in fresh)
+
+    def _withhold(self, result: Result, withheld: Sequence[SourceError]) -> None:
+        result.withheld += len(withheld)
+        if withheld:
+            first = result.problem.partition(": ")[2] or str(withheld[0])
+            result.problem = f"{result.withheld} message{'s' * (result.withheld > 1)} could not be had: {first}"
 
     def _finish(self, unit: _Unit) -> None:
         target, contents, result = unit.target, unit.contents, unit.result
         target.finish(contents.folder)
         result.numbers = target.numbers
-        if not result.missing:  # else ask for those once more
+        if not result.missing and not result.withheld:  # else ask for those once more
             self.record.known_until(contents.folder, contents.modseq)
         self._done.append(unit)
 

@@ -15,6 +15,10 @@ class LostError(SourceError):
     """The connection to it broke: another one may do."""
 
 
+class WithheldError(SourceError):
+    """The source has a message, and does not give it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder of the source."""
@@ -68,7 +72,10 @@ class Session(Protocol):
     """One thread's way to the source."""
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
-        """The octets of each; those that are gone are left out. SourceError, OSError."""
+        """The octets of each; those that are gone are left out. SourceError, OSError.
+
+        WithheldError: one of them could not be had, nobody knows which if there are several.
+        """
 
     def close(self) -> None:
         """Let go."""

@@ -15,8 +15,9 @@ from mailserver.ops.cli.failure import Failure, explain
 
 
 def say(text: str) -> None:
-    """Write a line to standard output."""
-    sys.stdout.write(text + "\n")
+    """Write a line to standard output; what its encoding does not have, by its number."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -27,8 +28,13 @@ def complain(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Write a value as JSON."""
-    say(json.dumps(value, ensure_ascii=False))
+    """Write a value as JSON. Names of files may have octets that are no text, and a terminal another alphabet."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    say(text)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

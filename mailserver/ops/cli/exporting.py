@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict
 
 from mailserver.ops.cli.common import add_config, add_json, complain, say, say_json, settings_of
-from mailserver.ops.cli.failure import Failure, explain
+from mailserver.ops.cli.failure import Failure
 from mailserver.ops.cli.importing import add_folders, add_mirror, mapping_of, planned_line, result_line
 from mailserver.ops.cli.mail import store_of
 from mailserver.ops.cli.progress import Meter
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         meter.update(progress.folder, progress.done, progress.messages, progress.octets)
 
     try:
-        with store_of(arguments) as (store, user):
+        with store_of(arguments, arguments.directory, "write") as (store, user):
             if not store.has_account(user):
                 raise Failure(os.EX_NOUSER, f"{user}: there is no mail of this user")
             if arguments.dry_run:
@@ -73,8 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except SourceError as error:
         raise Failure(os.EX_CANTCREAT, str(error)) from error
-    except OSError as error:
-        raise explain(error, error.filename or arguments.directory, "write") from error
     finally:
         meter.end()
     if arguments.json:

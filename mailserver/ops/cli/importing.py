@@ -95,8 +95,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise Failure(
             os.EX_UNAVAILABLE, f"{error}; what was imported stays, and the import can be done again"
         ) from error
-    except OSError as error:
-        raise explain(error, error.filename or "the mail") from error
     finally:
         origin.close()
 
@@ -125,7 +123,7 @@ def _origin(arguments: argparse.Namespace) -> Origin:
 
 def _password(arguments: argparse.Namespace, server: url.Server) -> str:
     if arguments.password_file is not None:
-        with open(arguments.password_file, encoding="utf-8") as f:
+        with open(arguments.password_file, encoding="utf-8", errors="surrogateescape") as f:
             return f.readline().rstrip("\r\n")
     if arguments.password_stdin:
         return sys.stdin.readline().rstrip("\r\n")
@@ -188,6 +186,7 @@ def result_line(result: Result, done: str, place: str) -> str:
     """What became of one folder; ``done`` and ``place``: the words for it."""
     further = {
         "gone meanwhile": result.missing,
+        "not to be had": result.withheld,
         "with new flags": result.changed,
         "removed": result.removed,
         "gone there but changed here": result.kept,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import os
 import pwd
@@ -11,15 +12,18 @@ from collections.abc import Iterator
 from mailserver.auth.names import BadName, NameRules
 from mailserver.config.schema import Settings
 from mailserver.ops.cli.common import settings_of
-from mailserver.ops.cli.failure import Failure
+from mailserver.ops.cli.failure import Failure, explain
 from mailserver.services import Services
 from mailserver.store.errors import StoreError
 from mailserver.store.store import Store
 
+_CODECS = ("ascii", "latin-1", "idna")  # Python reads them when they are first used, and may lie where only root can
+
 
 @contextlib.contextmanager
-def store_of(arguments: argparse.Namespace) -> Iterator[tuple[Store, str]]:
-    """The store, and the user's name as the server knows it. Raises `Failure`; so does a StoreError of the block."""
+def store_of(arguments: argparse.Namespace, about: str = "the mail", want: str = "read") -> Iterator[tuple[Store, str]]:
+    """The store, and the user's name as the server knows it. Raises `Failure`; so does a StoreError or OSError of the
+    block, of the file ``about`` where it names none, as whoever had to do what was ``want``ed: see `explain`."""
     settings = settings_of(arguments)
     user = user_of(settings, arguments.user)
     services = Services(settings)
@@ -29,6 +33,8 @@ def store_of(arguments: argparse.Namespace) -> Iterator[tuple[Store, str]]:
     except StoreError as error:
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
         raise Failure(os.EX_TEMPFAIL, f"{user}: {error.text}{cause}") from error
+    except OSError as error:
+        raise explain(error, error.filename or about, want) from error
     finally:
         services.close()
         stay_ourselves()
@@ -65,5 +71,7 @@ def become_owner(settings: Settings, directory: str) -> None:
         found = os.stat(directory)
         uid, gid = found.st_uid, found.st_gid
     if uid != 0:
+        for name in _CODECS:
+            codecs.lookup(name)
         os.setegid(gid)
         os.seteuid(uid)

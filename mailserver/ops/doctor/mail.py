@@ -22,6 +22,7 @@ from mailserver.store.check import (
     check_index,
     index_keywords,
 )
+from mailserver.store.errors import StoreError
 from mailserver.store.formats.mbox.locking import STALE_SECONDS
 from mailserver.store.quota import Limits, Quota, weigh
 from mailserver.store.tree import names
@@ -55,12 +56,25 @@ def check(account: Place) -> Iterator[Finding]:
     """All of it. OSError where not even the account's directory can be read."""
     # an INBOX that another program emptied and removed is nothing that is missing
     paths = {directory: path for directory, path in account.tree.paths() if os.path.lexists(path)}
-    yield from _permissions(account, paths)
-    yield from _left_behind(account, paths)
-    yield from _names(account)
-    yield from _books(account, paths)
-    yield from _index(account, paths)
-    yield from _quota(account, paths)
+    looks: tuple[Callable[[Place, dict[str, str]], Iterator[Finding]], ...] = (
+        _permissions,
+        _left_behind,
+        _names,
+        _books,
+        _index,
+        _quota,
+    )
+    for look in looks:
+        try:
+            yield from look(account, paths)
+        except (OSError, StoreError) as error:  # the rest can be looked at all the same
+            yield Finding(account.user, "account", _said(error))
+
+
+def _said(error: OSError | StoreError) -> str:
+    if isinstance(error, StoreError):
+        return error.text
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _permissions(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
@@ -133,7 +147,7 @@ def _locks(account: Place, paths: dict[str, str]) -> Iterator[str]:
             yield from (f"{path}/{name}.lock" for name in ("dovecot-uidlist", "dovecot-keywords"))
 
 
-def _names(account: Place) -> Iterator[Finding]:
+def _names(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
     if account.tree.nested:
         return
     with os.scandir(account.root) as entries:
@@ -146,7 +160,12 @@ def _names(account: Place) -> Iterator[Finding]:
 
 def _books(account: Place, paths: dict[str, str]) -> Iterator[Finding]:
     for directory, path in paths.items():
-        for text in _steady(lambda one={directory: path}: list(check_folders(one))):  # type: ignore[misc]
+        try:
+            problems = _steady(lambda one={directory: path}: list(check_folders(one)))  # type: ignore[misc]
+        except (OSError, StoreError) as error:
+            yield Finding(account.user, "files", f"{path}: {_said(error)}")
+            continue
+        for text in problems:
             yield Finding(account.user, "files", text, cure=_cure(account, directory, path, text))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from mailserver.store.tree import names
@@ -41,7 +42,9 @@ class EmlOrigin(FileOrigin):
         for name in files:
             if not folder.source or name.lower().endswith(_SUFFIX):
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    found.append(Item(name, size=os.stat(f"{where}/{name}").st_size))
+                    st = os.stat(f"{where}/{name}")
+                    if stat.S_ISREG(st.st_mode):  # a pipe would be waited for, without end
+                        found.append(Item(name, size=st.st_size))
         return Contents(folder, found)
 
     def _of(self, folder: Folder) -> str:
@@ -51,6 +54,6 @@ class EmlOrigin(FileOrigin):
         """As they are."""
         for item in items:
             with contextlib.suppress(FileNotFoundError):
-                file = open(f"{self._of(folder)}/{item.key}", "rb")  # noqa: SIM115  # closed below
+                file = self._open(f"{self._of(folder)}/{item.key}")
                 with file:
                     yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Self
+from typing import BinaryIO, Self
 
-from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
+from mailserver.transfer.model import Contents, Folder, Item, SourceError, WithheldError, from_nothing
 
 
 class FileOrigin:
@@ -52,6 +52,14 @@ class FileOrigin:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    @staticmethod
+    def _open(path: str) -> BinaryIO:
+        """WithheldError for a message that we may not read, as are those that somebody else put there; OSError."""
+        try:
+            return open(path, "rb")
+        except PermissionError as error:
+            raise WithheldError(f"{os.path.normpath(path)}: {error.strerror}") from error
 
     def _walk(self) -> Iterator[tuple[str, list[str]]]:
         """Every directory, by its way from the path (``.`` for that itself), and the names of its files."""

@@ -12,13 +12,23 @@ import imaplib
 import re
 import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from mailserver.mail import dates
 from mailserver.store.model.flags import FLAG_BY_NAME
 from mailserver.store.model.numbers import MAX_UID
 from mailserver.store.tree import names
 from mailserver.transfer import naming
-from mailserver.transfer.model import Contents, Folder, Item, LostError, Session, SourceError, from_nothing
+from mailserver.transfer.model import (
+    Contents,
+    Folder,
+    Item,
+    LostError,
+    Session,
+    SourceError,
+    WithheldError,
+    from_nothing,
+)
 from mailserver.transfer.sources.url import Server
 
 _LISTED = re.compile(rb'\(([^)]*)\) (?:"((?:\\.|[^"\\])*)"|NIL) (.*)', re.S)
@@ -29,7 +39,9 @@ _SIZE = re.compile(rb"\bRFC822\.SIZE (\d+)")
 _NAMESPACE = re.compile(rb'\(\("((?:\\.|[^"\\])*)" (?:"((?:\\.|[^"\\])*)"|NIL)')
 _KEYWORD = re.compile(r"[^\s(){%*\"\\\]\x00-\x1f\x7f-\U0010ffff]+")
 _NOT_SELECTABLE = (b"\\noselect", b"\\nonexistent")
+_BODY = re.compile(rb'\bBODY\[\](?:<\d+>)? "((?:\\.|[^"\\])*)"', re.S)
 _TIMEOUT = 120.0
+_PORTION = 16 << 20  # octets of a message that are asked for at a time
 Answer = list[bytes | tuple[bytes, bytes] | None]
 
 
@@ -98,6 +110,8 @@ class _Client:
         """Say goodbye."""
         with contextlib.suppress(imaplib.IMAP4.error, OSError):  # it is gone already
             self._imap.logout()
+        with contextlib.suppress(OSError):  # what logout did not come to, because it failed
+            self._imap.shutdown()
 
 
 def _connected(server: Server) -> imaplib.IMAP4:
@@ -113,14 +127,23 @@ def _connected(server: Server) -> imaplib.IMAP4:
         elif not server.tls:
             server.refuse_clear()
         if "AUTH=PLAIN" in client.capabilities:
-            client.authenticate("PLAIN", lambda _: f"\0{server.user}\0{server.password}".encode())
+            client.authenticate("PLAIN", lambda _: b"\0%s\0%s" % (_octets(server.user), _octets(server.password)))
         else:
-            client.login(server.user, server.password)
+            _log_in(client, server)
     except BaseException:
         with contextlib.suppress(imaplib.IMAP4.error, OSError):  # the first error is the one to report
             client.shutdown()
         raise
     return client
+
+
+def _log_in(client: imaplib.IMAP4, server: Server) -> None:
+    """As ``client.login`` does, which sends a user's name as it is, and has no word for what is not ASCII."""
+    words = (_quoted(server.user), _quoted(server.password))
+    status, answer = client.xatom("LOGIN", *words)  # type: ignore[arg-type]  # it takes octets, too
+    if status != "OK":
+        raise imaplib.IMAP4.error(answer[-1])
+    client.state = "AUTH"
 
 
 def _text(error: object) -> str:
@@ -203,17 +226,20 @@ class ImapOrigin:
             return Contents(folder, [], count, modseq)
         extra = [b"(CHANGEDSINCE %d)" % known] if changed else []
         answer = self._client.ask("uid", "FETCH", b"1:*", b"(UID FLAGS INTERNALDATE RFC822.SIZE)", *extra)
-        found = {item.uid: item for line in answer if (item := _parse_item(line)) is not None}
+        found: dict[int, Item] = {}
+        for line in answer:
+            _take_item(found, line)
         return Contents(folder, [found[uid] for uid in sorted(found)], count if changed else -1, modseq)
 
     def keys(self, folder: Folder) -> Collection[str]:
-        """One SEARCH, whose answer is all UIDs."""
+        """One FETCH, not a SEARCH: its answer is a line, which may be too long for imaplib."""
         self._ask("noop")
         self._client.examine(folder, again=True)
-        answer = self._client.ask("uid", "SEARCH", b"ALL")
-        found = {uid.decode() for line in answer if isinstance(line, bytes) for uid in line.split()}
-        if len(found) < self._client.count():
-            raise SourceError(f"{folder.source}: SEARCH does not find all messages, so what is gone cannot be told")
+        count = self._client.count()
+        answer = self._client.ask("uid", "FETCH", b"1:*", b"(UID)") if count else []
+        found = {uid[1].decode() for line in answer if isinstance(line, bytes) and (uid := _UID.search(line))}
+        if len(found) < count:
+            raise SourceError(f"{folder.source}: FETCH does not find all messages, so what is gone cannot be told")
         return found
 
     def session(self) -> Session:
@@ -230,21 +256,58 @@ class _ImapSession:
         self._client = _Client(server)
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
-        """One FETCH for all of them: who calls sees to it that they are not too many."""
+        """One FETCH for all of them: who calls sees to it that they are not too many. A large one by portions."""
         now = self._client.examine(folder)
         if now.uidvalidity != folder.uidvalidity:
             raise SourceError(f"{folder.source}: it was replaced while it was read")
-        wanted = {item.uid: item for item in items}
-        uids = b",".join(b"%d" % uid for uid in wanted)
-        answer = self._client.ask("uid", "FETCH", uids, b"(UID BODY.PEEK[])")
-        for i, part in enumerate(answer):
-            if not isinstance(part, tuple):
-                continue
-            behind = answer[i + 1] if i + 1 < len(answer) and isinstance(answer[i + 1], bytes) else b""
-            uid = _UID.search(part[0]) or _UID.search(behind if isinstance(behind, bytes) else b"")
-            item = wanted.pop(int(uid[1]), None) if uid else None
+        wanted = {item.uid: item for item in items if item.size <= _PORTION}
+        for uid, octets in self._bodies(list(wanted), b"") if wanted else ():
+            item = wanted.pop(uid, None)
             if item is not None:
-                yield item, (part[1],)
+                yield item, (octets,)
+        for item in items:
+            if item.size > _PORTION:
+                first = self._portion(item, 0)
+                if first is not None:
+                    yield item, self._portions(item, first)
+
+    def _portions(self, item: Item, octets: bytes) -> Iterator[bytes]:
+        """From the first on. A portion that is short is the last, if so many octets were announced."""
+        done = 0
+        while octets:
+            yield octets
+            done += len(octets)
+            if len(octets) < _PORTION and done >= item.size:
+                return
+            following = self._portion(item, done)
+            if following is None:
+                raise LostError(f"message {item.uid} went while it was read")
+            octets = following
+
+    def _portion(self, item: Item, start: int) -> bytes | None:
+        return dict(self._bodies([item.uid], b"<%d.%d>" % (start, _PORTION))).get(item.uid)
+
+    def _bodies(self, uids: Sequence[int], part: bytes) -> Iterator[tuple[int, bytes]]:
+        """UIDs and octets. WithheldError when the server says NO."""
+        try:
+            answer = self._client.ask(
+                "uid", "FETCH", b",".join(b"%d" % uid for uid in uids), b"(UID BODY.PEEK[]%s)" % part
+            )
+        except LostError:
+            raise
+        except SourceError as error:
+            raise WithheldError(f"message {uids[0]}: {error}") from error
+        for i, line in enumerate(answer):
+            if isinstance(line, tuple):
+                behind = answer[i + 1] if i + 1 < len(answer) and isinstance(answer[i + 1], bytes) else b""
+                uid = _UID.search(line[0]) or _UID.search(behind if isinstance(behind, bytes) else b"")
+                octets = line[1]
+            elif line is not None and (short := _BODY.search(line)):  # RFC 9051 section 4.3: a string may be quoted
+                uid, octets = _UID.search(line), _unescaped(short[1])
+            else:
+                continue
+            if uid:
+                yield int(uid[1]), octets
 
     def close(self) -> None:
         self._client.close()
@@ -270,8 +333,12 @@ def _unescaped(text: bytes) -> bytes:
     return re.sub(rb"\\(.)", rb"\1", text)
 
 
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _quoted(name: str) -> bytes:
-    octets = name.encode("utf-8", "surrogateescape")
+    octets = _octets(name)
     return b'"' + re.sub(rb'(["\\])', rb"\\\1", octets) + b'"'
 
 
@@ -287,18 +354,23 @@ def _namespaces(answer: Answer) -> list[str]:
     return ["" if prefix.upper() == names.INBOX else prefix, *(other for other in found if other != prefix)]
 
 
-def _parse_item(line: bytes | tuple[bytes, bytes] | None) -> Item | None:
+def _take_item(found: dict[int, Item], line: bytes | tuple[bytes, bytes] | None) -> None:
+    """What a line tells of a message, beside what is known of it: a server may tell new flags at any moment."""
     if not isinstance(line, bytes):
-        return None
+        return
     uid, flags, date, size = (pattern.search(line) for pattern in (_UID, _FLAGS, _DATE, _SIZE))
     if uid is None or not 0 < int(uid[1]) < MAX_UID:
-        return None
-    words = flags[1].decode("ascii", "replace").split() if flags else []
-    bits = 0
-    for word in words:
-        bits |= FLAG_BY_NAME.get(word.lower(), 0)
-    keywords = frozenset(word for word in words if _KEYWORD.fullmatch(word))
-    moment: int | None = None
-    with contextlib.suppress(ValueError):  # a server that writes it in another way: the message has dates, too
-        moment = int(dates.parse_internal(date[1]).timestamp()) if date else None
-    return Item(uid[1].decode(), int(uid[1]), bits, keywords, moment, int(size[1]) if size else 0)
+        return
+    item = found.get(int(uid[1])) or Item(uid[1].decode(), int(uid[1]))
+    if flags:
+        words = flags[1].decode("ascii", "replace").split()
+        bits = 0
+        for word in words:
+            bits |= FLAG_BY_NAME.get(word.lower(), 0)
+        item = replace(item, flags=bits, keywords=frozenset(word for word in words if _KEYWORD.fullmatch(word)))
+    if date:
+        with contextlib.suppress(ValueError):  # a server that writes it in another way: the message has dates, too
+            item = replace(item, date=int(dates.parse_internal(date[1]).timestamp()))
+    if size:
+        item = replace(item, size=int(size[1]))
+    found[item.uid] = item

@@ -6,6 +6,7 @@ Both layouts are looked for, ``.A.B`` and ``A/B``. Nothing is changed there.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
@@ -17,10 +18,11 @@ from mailserver.store.tree import names, subscriptions, takeover
 from mailserver.store.tree.layout import INBOX_FILE, LAYOUTS, is_mbox
 from mailserver.transfer import naming
 from mailserver.transfer.model import Contents, Folder, Item, SourceError, from_nothing
-from mailserver.transfer.sources import mbox
 from mailserver.transfer.sources.files import FileOrigin
+from mailserver.transfer.sources.mbox import Boxes
 
 _CHUNK = 1 << 18
+_MOST = 8  # folders whose files are remembered
 
 
 class MaildirOrigin(FileOrigin):
@@ -28,11 +30,20 @@ class MaildirOrigin(FileOrigin):
 
     kind = "maildir"
 
+    def __init__(self, path: str) -> None:
+        """See `FileOrigin`."""
+        super().__init__(path)
+        self._boxes = Boxes()
+        self._seen: dict[str, dict[str, str]] = {}  # files by key, of the folders that were looked at last
+
     def folders(self) -> Sequence[Folder]:
         """INBOX, and whatever either layout finds."""
         found = {names.INBOX: Folder(names.INBOX, "")} if os.path.isdir(f"{self._path}/cur") else {}
         if not found and is_mbox(f"{self._path}/{INBOX_FILE}"):
             found[names.INBOX] = Folder(names.INBOX, INBOX_FILE)
+        if os.path.isdir(f"{self._path}/{INBOX_FILE}/cur"):
+            name = naming.from_levels([names.INBOX])
+            found[name] = Folder(name, INBOX_FILE)
         for layout in LAYOUTS.values():
             for directory in sorted(layout.walk(self._path).directories):
                 path = f"{self._path}/{directory}"
@@ -40,7 +51,9 @@ class MaildirOrigin(FileOrigin):
                     continue  # whether it is a mailbox, and not one of many other files, nobody knows
                 levels = directory.split("/") if layout.nested else directory[1:].split(".")
                 name = naming.from_levels([_level(text) for text in levels if text])
-                found.setdefault(name, Folder(name, directory))
+                while name in found:  # ``.A`` and ``.A.`` mean the same
+                    name += "_"
+                found[name] = Folder(name, directory)
         if not found:
             raise SourceError(f"{self._path}: there is no Maildir")
         return list(found.values())
@@ -53,7 +66,7 @@ class MaildirOrigin(FileOrigin):
     def keys(self, folder: Folder) -> Collection[str]:
         """See `mailserver.transfer.model.Origin`."""
         path = self._of(folder)
-        return super().keys(folder) if is_mbox(path) else [filename.base_of(file) for file in _files(path)]
+        return super().keys(folder) if is_mbox(path) else _by_key(path)
 
     def subscriptions(self) -> Sequence[str]:
         """Dovecot's file, or else Courier's."""
@@ -67,18 +80,21 @@ class MaildirOrigin(FileOrigin):
         return f"{self._path}/{folder.source}" if folder.source else self._path
 
     def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
-        """Those with UIDs first, then the others in the order of arrival."""
+        """Those with UIDs first, then the others in the order of arrival, with the UIDs that they would get there."""
         path = self._of(folder)
         if is_mbox(path):
-            return mbox.contents(path, folder)
+            return self._boxes.contents(path, folder)
         listed = _listed(path)
         words = _Words(path)
         ids = sizelist.read(f"{path}/{sizelist.NAME}")
-        files = {filename.base_of(file): file for file in _files(path)}
+        files = _by_key(path)
+        self._remember(path, files)
         places = {base: place for place, base in enumerate(sizelist.order(ids), 1)}
-        found = []
-        for base in sorted(files, key=lambda base: _order(listed, base)):
-            file, entry = files[base], listed.entries.get(base, Entry(0))
+        found, uidnext = [], listed.next_uid
+        for key in sorted(files, key=lambda key: _order(listed, key)):
+            file, entry = files[key], listed.entries.get(key) or Entry(uidnext if listed.uidvalidity else 0)
+            uidnext = max(uidnext, entry.uid + 1)
+            base = filename.base_of(file)
             with contextlib.suppress(FileNotFoundError):  # gone meanwhile, or renamed: the next import will find it
                 st = os.stat(f"{path}/{file}")
                 parsed = filename.parse(file)
@@ -86,31 +102,38 @@ class MaildirOrigin(FileOrigin):
                 order = entry.value("O") or ""
                 found.append(
                     Item(
-                        base,
+                        key,
                         entry.uid,
                         flags,
                         words.of(base, parsed.letters),
                         int(st.st_mtime),
                         st.st_size,
-                        entry.value("P") or ids.get(base, ""),
-                        int(order) if order.isdigit() else places.get(base, 0),
+                        entry.value("P") or ids.get(key, ""),
+                        int(order) if order.isdigit() else places.get(key, 0),
                     )
                 )
-        return Contents(Folder(folder.name, folder.source, listed.uidvalidity, listed.next_uid), found)
+        return Contents(Folder(folder.name, folder.source, listed.uidvalidity, uidnext), found)
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
         """Looks a second time for a file that was renamed."""
         path = self._of(folder)
         if is_mbox(path):
-            yield from mbox.fetch(path, folder, items)
+            yield from self._boxes.fetch(path, items)
             return
-        files = {filename.base_of(file): file for file in _files(path)}
+        files = self._seen.get(path, {})
+        if not all(item.key in files and os.path.exists(f"{path}/{files[item.key]}") for item in items):
+            files = _by_key(path)
+            self._remember(path, files)
         for item in items:
             if item.key in files:
                 with contextlib.suppress(FileNotFoundError):
-                    file = open(f"{path}/{files[item.key]}", "rb")  # noqa: SIM115  # closed below
+                    file = self._open(f"{path}/{files[item.key]}")
                     with file:
                         yield item, iter(lambda: file.read(_CHUNK), b"")  # noqa: B023  # used before the next
+
+    def _remember(self, path: str, files: dict[str, str]) -> None:
+        seen = {**self._seen, path: files}
+        self._seen = {known: seen[known] for known in list(seen)[-_MOST:]}  # any thread may do this
 
 
 class _Words:
@@ -156,7 +179,31 @@ def _order(listed: UidList, base: str) -> tuple[int, tuple[int, int, str]]:
 
 
 def _files(path: str) -> list[str]:
-    found = (
-        [f"new/{name}" for name in os.listdir(f"{path}/new") if name[0] != "."] if os.path.isdir(f"{path}/new") else []
-    )
-    return found + [f"cur/{name}" for name in os.listdir(f"{path}/cur") if name[0] != "."]
+    """Sorted, ``cur`` before ``new``; what is no file, and links that lead nowhere, are no messages."""
+    found = []
+    for part in ("cur", "new"):
+        with contextlib.ExitStack() as stack:
+            try:
+                entries = stack.enter_context(os.scandir(f"{path}/{part}"))
+            except FileNotFoundError:  # a Maildir that somebody took for tidy
+                continue
+            found += sorted(f"{part}/{entry.name}" for entry in entries if entry.name[0] != "." and entry.is_file())
+    return found
+
+
+def _by_key(path: str) -> dict[str, str]:
+    """Files by their base names. Two of one base name, which nobody should make, are two messages, unless they are the
+    same octets: the second has a key of its own."""
+    found: dict[str, str] = {}
+    for file in _files(path):
+        base, number = filename.base_of(file), 1
+        key = base
+        while key in found:
+            with contextlib.suppress(FileNotFoundError):  # it was being renamed
+                if filecmp.cmp(f"{path}/{found[key]}", f"{path}/{file}", shallow=False):
+                    break
+            number += 1
+            key = f"{base}:{number}"
+        else:
+            found[key] = file
+    return found

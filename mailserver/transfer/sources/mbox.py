@@ -5,15 +5,19 @@ UIDs and UIDVALIDITY come along where c-client, Dovecot or we have written them.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from mailserver.mail import mutf7
 from mailserver.store.errors import StoreError
-from mailserver.store.formats.mbox import scan
-from mailserver.store.formats.mbox.entry import Box, Fingerprint
+from mailserver.store.formats.mbox import fromline, scan
+from mailserver.store.formats.mbox.entry import Box, Entry, Fingerprint
 from mailserver.store.formats.mbox.message import MboxMessage
 from mailserver.store.tree import names, subscriptions
 from mailserver.transfer import naming
@@ -22,12 +26,20 @@ from mailserver.transfer.sources.files import FileOrigin
 
 _INBOXES = ("inbox", "mbox", ".inbox")
 _SUBFOLDERS = ".sbd"
+_MARGIN = 64  # octets at the beginning, within which empty lines may stand before the first message
+_MOST = 8  # files that are remembered: threads read several at a time
+_COARSE_NS = 2_000_000_000  # so old must the time of a change be that a further one cannot have the same
 
 
 class MboxOrigin(FileOrigin):
     """See `mailserver.transfer.model.Origin`."""
 
     kind = "mbox"
+
+    def __init__(self, path: str) -> None:
+        """See `FileOrigin`."""
+        super().__init__(path)
+        self._boxes = Boxes()
 
     def folders(self) -> Sequence[Folder]:
         """The file as INBOX; of a directory every file that looks like an mbox, by its name."""
@@ -49,21 +61,27 @@ class MboxOrigin(FileOrigin):
 
     def contents(self, folder: Folder, since: Callable[[Folder], int] = from_nothing) -> Contents:
         """As they stand in the file."""
-        return contents(self._of(folder), folder)
+        path = self._of(folder)
+        found = self._boxes.contents(path, folder)
+        if not found.items and os.path.getsize(path) and not _is_mail(path):
+            raise SourceError(f"{path}: it is no mbox")
+        return found
 
     def _of(self, folder: Folder) -> str:
         return f"{self._path}/{folder.source}" if folder.source else self._path
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
         """Looks at the file anew: it may have changed."""
-        return fetch(self._of(folder), folder, items)
+        return self._boxes.fetch(self._of(folder), items)
 
 
 def _is_mail(path: str) -> bool:
     try:
+        if not os.path.isfile(path):  # a pipe, which nobody may ever write to
+            return False
         with open(path, "rb") as f:
-            return f.read(5) == b"From "
-    except OSError:  # a socket, or nothing that we may read
+            return f.read(_MARGIN).lstrip(b"\r\n").startswith(fromline.START)
+    except OSError:  # nothing that we may read
         return False
 
 
@@ -81,54 +99,74 @@ def _decoded(text: str) -> str:
         return os.fsencode(text).decode("utf-8", "replace")
 
 
-def contents(path: str, folder: Folder) -> Contents:
-    """What an mbox has. SourceError, OSError."""
+class Boxes:
+    """mbox files that were read; any thread may ask. A file is read once, and again when it changed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, _Read] = {}  # by path, the last one asked for at the end
+
+    def contents(self, path: str, folder: Folder) -> Contents:
+        """What an mbox has. SourceError, OSError."""
+        with _opened(path) as fd:
+            read = self._read(path, fd)
+        box, found = read.box, []
+        validity, uidnext = box.base.uidvalidity if box.base is not None else 0, box.uidnext
+        for key, entry in read.entries.items():
+            uid = (entry.uid or uidnext) if validity else 0  # new mail has none yet: those that it would get there
+            uidnext = max(uidnext, uid + 1)
+            marks = entry.marks
+            found.append(Item(key, uid, marks.flags, marks.keywords, entry.date, entry.size, entry.unique_id))
+        return Contents(Folder(folder.name, folder.source, validity, uidnext), found)
+
+    def fetch(self, path: str, wanted: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
+        """Their octets. SourceError, OSError."""
+        with _opened(path) as fd:
+            entries = self._read(path, fd).entries
+            try:
+                for item in wanted:
+                    if item.key in entries:
+                        with MboxMessage(fd, entries[item.key]) as message:
+                            yield item, message.chunks()
+            except StoreError as error:
+                raise SourceError(f"{path}: {error.text}") from error
+
+    def _read(self, path: str, fd: int) -> _Read:
+        """Under a shared lock, which `_opened` gives back."""
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SourceError(f"{path}: another program is writing to it") from error
+        with self._lock:
+            st, before = os.fstat(fd), self._known.pop(path, None)
+            now = Fingerprint(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+            if before is not None and before.certain and before.box.fingerprint == now:
+                read = before
+            else:
+                certain = time.time_ns() - st.st_ctime_ns > _COARSE_NS
+                box = scan.load(fd, now, before.box if before else None, verify=True)
+                read = _Read(box, dict(zip(_keys(box), box.entries, strict=True)), certain)
+            self._known[path] = read
+            for old in list(self._known)[:-_MOST]:
+                del self._known[old]
+            return read
+
+
+class _Read(NamedTuple):
+    """A file as it was. ``certain``: whoever changed it since has changed its times."""
+
+    box: Box
+    entries: dict[str, Entry]
+    certain: bool
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        box = _read(path, fd)
+        yield fd
     finally:
         os.close(fd)
-    numbered = box.base is not None and not box.unwritten
-    found = [
-        Item(
-            key,
-            (entry.uid or 0) if numbered else 0,
-            entry.marks.flags,
-            entry.marks.keywords,
-            entry.date,
-            entry.size,
-            entry.unique_id,
-        )
-        for key, entry in zip(_keys(box), box.entries, strict=True)
-    ]
-    validity = box.base.uidvalidity if box.base is not None and numbered else 0
-    return Contents(Folder(folder.name, folder.source, validity, box.uidnext), found)
-
-
-def fetch(path: str, folder: Folder, wanted: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
-    """Their octets. SourceError, OSError."""
-    keys = {item.key: item for item in wanted}
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        box = _read(path, fd)
-        for key, entry in zip(_keys(box), box.entries, strict=True):
-            if key in keys:
-                with MboxMessage(fd, entry) as message:
-                    yield keys[key], message.chunks()
-    except StoreError as error:
-        raise SourceError(f"{path}: {error.text}") from error
-    finally:
-        os.close(fd)
-
-
-def _read(path: str, fd: int) -> Box:
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        raise SourceError(f"{path}: another program is writing to it") from error
-    st = os.fstat(fd)
-    now = Fingerprint(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-    return scan.load(fd, now, None, verify=False)
 
 
 def _keys(box: Box) -> list[str]:

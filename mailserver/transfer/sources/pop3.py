@@ -8,15 +8,19 @@ import poplib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from mailserver.store.tree import names
-from mailserver.transfer.model import Contents, Folder, Item, LostError, SourceError, from_nothing
+from mailserver.transfer.model import Contents, Folder, Item, LostError, SourceError, WithheldError, from_nothing
 from mailserver.transfer.sources.url import Server
 
 _TIMEOUT = 120.0
+_CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 24  # poplib's own limit, 2048, is less than lines of real mail have
 
 
 class _LongLines(poplib.POP3):
-    """poplib with a limit that mail fits into."""
+    """poplib with a limit that mail fits into, and passwords of any octets."""
+
+    def _putcmd(self, line: str) -> None:
+        self._putline(line.encode("utf-8", "surrogateescape"))  # type: ignore[attr-defined]
 
     def _getline(self) -> tuple[bytes, int]:
         line = self.file.readline(_LONGEST_LINE + 1)
@@ -25,6 +29,21 @@ class _LongLines(poplib.POP3):
         if len(line) > _LONGEST_LINE:
             raise poplib.error_proto("a line is too long")
         return line.removesuffix(b"\n").removesuffix(b"\r"), len(line)
+
+    def stream(self, number: int) -> Iterator[bytes]:
+        """A message by chunks, where ``retr`` has all lines of it at once. Errors as that."""
+        self._shortcmd(f"RETR {number}")  # type: ignore[attr-defined]
+        return self._chunks()
+
+    def _chunks(self) -> Iterator[bytes]:
+        chunk = bytearray()
+        while (line := self._getline()[0]) != b".":
+            chunk += line[1:] if line.startswith(b"..") else line
+            chunk += b"\r\n"
+            if len(chunk) >= _CHUNK:
+                yield bytes(chunk)
+                chunk.clear()
+        yield bytes(chunk)
 
 
 class _LongLinesTls(poplib.POP3_SSL, _LongLines):
@@ -40,11 +59,16 @@ class Pop3Origin:
 
     def __init__(self, server: Server) -> None:
         self.identity = str(server)
+        self._server = server
+        self._numbers: dict[str, int] = {}  # of the messages in this session, by key
+        self._connect()
+
+    def _connect(self) -> None:
         self._closed = False
         try:
-            self._pop = _connected(server)
+            self._pop = _connected(self._server)
         except (poplib.error_proto, OSError, EOFError) as error:
-            raise SourceError(f"{server}: {_text(error)}") from error
+            raise SourceError(f"{self.identity}: {_text(error)}") from error
 
     def folders(self) -> Sequence[Folder]:
         """INBOX."""
@@ -68,8 +92,10 @@ class Pop3Origin:
             ids = self._unique_ids(list(sizes))
         except (poplib.error_proto, OSError, EOFError, ValueError) as error:
             raise SourceError(f"{self.identity}: {_text(error)}") from error
+        self._numbers = {key: number for number, (key, _) in ids.items()}
         return Contents(
-            folder, [Item(f"{uidl}", number, size=sizes[number], uidl=own) for number, (uidl, own) in ids.items()]
+            folder,
+            [Item(f"{uidl}", number, size=sizes.get(number, 0), uidl=own) for number, (uidl, own) in ids.items()],
         )
 
     def keys(self, folder: Folder) -> Collection[str]:
@@ -86,19 +112,30 @@ class Pop3Origin:
         return {int(number): (uidl, uidl if _can_be_kept(uidl) else "") for number, uidl in pairs}
 
     def session(self) -> Pop3Origin:
-        """The same: see the class."""
+        """The same: see the class. When it broke, another one, in which messages may have other numbers."""
+        if self._closed:
+            self._connect()
+            self.contents(Folder(names.INBOX, names.INBOX))
         return self
 
     def fetch(self, folder: Folder, items: Sequence[Item]) -> Iterator[tuple[Item, Iterable[bytes]]]:
-        """One after the other. ``Item.uid`` is the number in this session, and no UID: the folder has none."""
+        """One after the other. ``Item.uid`` was the number in the first session, and is no UID: the folder has none."""
         for item in items:
-            try:
-                lines = self._pop.retr(item.uid)[1]
-            except (OSError, EOFError) as error:
-                raise LostError(f"{self.identity}: {_text(error)}") from error
-            except poplib.error_proto as error:
-                raise SourceError(f"{self.identity}: message {item.uid}: {_text(error)}") from error
-            yield item, (line + b"\r\n" for line in lines)
+            number = self._numbers.get(item.key, 0)
+            if number:
+                try:
+                    chunks = self._pop.stream(number)
+                except (OSError, EOFError) as error:
+                    raise LostError(f"{self.identity}: {_text(error)}") from error
+                except poplib.error_proto as error:
+                    raise WithheldError(f"message {number}: {_text(error)}") from error
+                yield item, self._read(chunks)
+
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from chunks
+        except (OSError, EOFError, poplib.error_proto) as error:
+            raise LostError(f"{self.identity}: {_text(error)}") from error
 
     def close(self) -> None:
         """QUIT, by which nothing is deleted; a second call does nothing."""
@@ -106,15 +143,16 @@ class Pop3Origin:
             self._closed = True
             with contextlib.suppress(poplib.error_proto, OSError, EOFError):  # it is gone already
                 self._pop.quit()
+            self._pop.close()
 
 
 def _can_be_kept(uidl: str) -> bool:
     return 0 < len(uidl) <= 70 and not uidl.startswith(":") and all("!" <= c <= "~" for c in uidl)
 
 
-def _connected(server: Server) -> poplib.POP3:
+def _connected(server: Server) -> _LongLines:
     if server.tls:
-        client: poplib.POP3 = _LongLinesTls(server.host, server.port, context=server.context(), timeout=_TIMEOUT)
+        client: _LongLines = _LongLinesTls(server.host, server.port, context=server.context(), timeout=_TIMEOUT)
     else:
         client = _LongLines(server.host, server.port, timeout=_TIMEOUT)
     try:

@@ -61,8 +61,8 @@ def parse(url: str, protocol: str) -> Server:
         raise SourceError(f"a URL like {protocol}s://user@host is wanted")
     return Server(
         parts.scheme,
-        unquote(parts.username),
+        unquote(parts.username, errors="surrogateescape"),
         parts.hostname,
         port or _PORTS[parts.scheme],
-        unquote(parts.password or ""),
+        unquote(parts.password or "", errors="surrogateescape"),
     )

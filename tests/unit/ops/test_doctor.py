@@ -44,7 +44,7 @@ def found(config: Path, capsys: pytest.CaptureFixture[str], *words: str, status:
 
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
-    listed = {str(p): (p.stat().st_mode, p.stat().st_mtime_ns) for p in root.rglob("*")}
+    listed = {str(p): (p.lstat().st_mode, p.lstat().st_mtime_ns) for p in root.rglob("*")}
     return {path: seen for path, seen in listed.items() if "sqlite-" not in path}
 
 
@@ -208,3 +208,41 @@ def test_what_is_shared(config: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert found(config, capsys) == {"name": False}
     (root / ".Trash" / "dovecot-acl").mkdir()  # what cannot be read stops none of the other checks
     assert found(config, capsys, status=os.EX_DATAERR) == {"acl": False, "name": False}
+
+
+def test_what_stands_among_messages_and_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = config.parent / "mail" / "alice"
+    (root / "cur" / "directory").mkdir()
+    os.mkfifo(root / "cur" / "1.pipe:2,")
+    os.symlink("nowhere", root / "cur" / "2.link:2,")
+    (root / ".Work" / "dovecot-uidlist").write_bytes(b"no such thing\n")
+    with (root / "dovecot-uidlist").open("ab") as f:
+        f.write(b"nonsense\n\n")
+    (root / ".Sent").chmod(0o777)
+    before = files(root)
+    for fix in ([], ["--fix"], ["--fix"]):
+        assert main(["doctor", "alice", "--config", str(config), "--json", *fix]) == os.EX_DATAERR
+        rows = json.loads(capsys.readouterr().out)
+        texts = {row["text"].removeprefix(f"{root}/") for row in rows if row["kind"] == "files"}
+        assert texts == {
+            "INBOX: cur/directory: no file, so nobody sees what is in it",
+            "INBOX: cur/1.pipe:2,: no file",
+            "INBOX: cur/2.link:2,: a link that leads nowhere",
+            "INBOX: 2 lines of the list of UIDs mean nothing",
+            ".Work: the list of UIDs has an unknown header",
+        }
+        assert [row["fixed"] for row in rows if row["kind"] == "files"] == [False] * 5
+        if not fix:
+            assert files(root) == before
+    with Store(str(config.parent / "mail"), durability="relaxed") as store:
+        assert [m.uid for m in store.account("alice").inbox.rescan().messages] == [1, 2, 3]
+
+
+def test_a_user_whose_name_means_something_in_a_url(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = config.parent / "mail" / "al#ice%41?x"
+    (config.parent / "mail" / "alice").rename(root)
+    with sqlite3.connect(root / "mailserver.sqlite") as db:
+        db.execute("UPDATE message SET flags = 31")
+    db.close()
+    assert main(["doctor", root.name, "--config", str(config), "--json"]) == os.EX_DATAERR
+    assert {row["kind"] for row in json.loads(capsys.readouterr().out)} == {"index"}

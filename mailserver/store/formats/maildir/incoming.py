@@ -44,9 +44,11 @@ class Incoming:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._fd = os.open(self.path, flags, 0o600)
             view = memoryview(self._buffer)
-            while view:
-                view = view[os.write(self._fd, view) :]
-            view.release()
+            try:
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            finally:  # else, the disk being full, `discard` cannot clear what somebody may still look at
+                view.release()
         self.size += len(self._buffer)
         self._buffer.clear()
 

@@ -53,7 +53,7 @@ class UidList:
     entries: dict[str, Entry] = field(default_factory=dict)
     lines: int = 0
     signature: Signature | None = None
-    old: bool = False  # the file is of version 1
+    old: bool = False  # the file is of version 1, or its lines end with CRLF: nothing can be appended
     torn: int = -1  # size without the half line at the end that a crash left; -1: there is none
 
 
@@ -76,7 +76,9 @@ def read(path: str) -> UidList | None:
         return None
     if not data:
         return None
-    found = _parse(data)
+    crlf = data[: data.find(b"\n")].endswith(b"\r")  # somebody copied it as a text
+    found = _parse(data.replace(b"\r\n", b"\n") if crlf else data)
+    found.old = found.old or crlf
     if not data.endswith(b"\n"):
         found.torn = data.rfind(b"\n") + 1
     found.signature = (st.st_ino, st.st_size, st.st_mtime_ns)
@@ -86,11 +88,11 @@ def read(path: str) -> UidList | None:
 def _parse(data: bytes) -> UidList:
     if m := _HEADER3.match(data):
         words = {w[:1]: w[1:] for w in m[1].decode("ascii", "replace").split()}
-        if not words.get("V", "").isdigit():
+        if not words.get("V", "").isdecimal():
             raise StoreError(Kind.CORRUPT, "the list of UIDs has no UIDVALIDITY")
         rest = " ".join(k + v for k, v in words.items() if k not in "VNG")
         guid = words.get("G") or secrets.token_hex(16)
-        found = UidList(int(words["V"]), int(words.get("N", "1") or 1), guid, rest)
+        found = UidList(int(words["V"]), int(n) if (n := words.get("N", "")).isdecimal() else 1, guid, rest)
         add_lines(found, data[m.end() :])
         return found
     if m := _HEADER1.match(data):
