@@ -5,7 +5,9 @@ The table is that of docs/durability.md: what comes before the answer, stage aft
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ ARRIVES: Stages = [
     [rf"write \S+/{LIST}$"],
     [rf"fsync \S+/{PART}$", rf"fsync \S+/{LIST}$"],
 ]
+_UNFINISHED = re.compile(r"/tmp/|\.tmp$|\.part$")
 BOX = r"mail/\w+/\.[\w.]+"  # an mbox
 JOURNAL = r"mail/\w+/\.\.[\w.]+\.mailserver-journal"
 MBOX_ARRIVES: Stages = [[r"fsync \S+/tmp/\S+$"], [rf"pwrite64 {BOX}$"], [rf"fsync {BOX}$"]]
@@ -120,6 +123,34 @@ def check(asked: Asked, stages: Stages, root: Path) -> None:
         place = max(found) + 1
 
 
+def check_replaced(steps: Iterable[Asked], root: Path) -> int:
+    """Whatever takes its name when it is complete was synced since it was last written, and its name is before the
+    answer. Returns how many did.
+    """
+    synced: set[str] = set()
+    names: dict[str, str] = {}  # directory -> what was named there and is not synced
+    count = 0
+    for asked in steps:
+        for place, call in enumerate(asked.calls):
+            if place == asked.answer:
+                assert not names, f"{asked.step.name}: not synced: {names}"
+            if not call.done or call.result < 0 or not call.paths:
+                continue
+            name, path = call.name.rstrip("0123456789").removesuffix("at"), call.paths[0].removeprefix(f"{root}/")
+            if name in ("write", "pwrite", "writev", "ftruncate"):
+                synced.discard(path)
+            elif name in ("fsync", "fdatasync"):
+                synced.add(path)
+                names.pop(path, None)
+            elif name in ("rename", "link") and _UNFINISHED.search(path):
+                new = call.paths[1].removeprefix(f"{root}/")
+                if not new.endswith("/dovecot-uidvalidity"):  # an empty file beside it says the same by its name
+                    assert path in synced, f"{asked.step.name}: {path} has its name, and was not synced"
+                    names[os.path.dirname(new)] = new
+                    count += 1
+    return count
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("format", ["maildir", "mbox"])
 def test_ok_means_on_disk(tmp_path: Path, format: str) -> None:
@@ -129,6 +160,7 @@ def test_ok_means_on_disk(tmp_path: Path, format: str) -> None:
     for asked in steps:
         if asked.step.name in promised:
             check(asked, promised[asked.step.name], tmp_path)
+    assert check_replaced(steps, tmp_path) > 10
 
 
 def test_a_call_too_late_is_seen() -> None:
