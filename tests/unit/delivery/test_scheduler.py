@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -95,6 +96,24 @@ def test_limits_and_fairness(tmp_path: Path) -> None:
     finally:
         scheduler.stop()
     assert spool.count() == 0
+    spool.close()
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    """Before anything is delivered."""
+    spool = Spool(str(tmp_path), sync=False)
+    left = Path(spool.file("left.part"))
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    _fill(spool, "a", "a@quick.example")
+    carrier, nobody = Carrier(), Nobody()
+    scheduler = Scheduler(spool, carrier, nobody, Reporter("mx", nobody), Timing())
+    scheduler.start()
+    try:
+        carrier.wait("quick.example", 1)
+        assert not left.exists()
+    finally:
+        scheduler.stop()
     spool.close()
 
 
