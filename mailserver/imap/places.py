@@ -54,6 +54,10 @@ class Place(NamedTuple):
         """Open it; StoreError NOT_FOUND, BAD_NAME."""
         return self.account.mailbox(self.name)
 
+    def called(self, mailbox: Mailbox) -> str:
+        """What to call it towards the client: by the name that he chose, in its one spelling."""
+        return mailbox.name if self.shown == self.name else self.shown
+
     def exists(self) -> bool:
         """Whether it can be opened."""
         return self.account.exists(self.name)
@@ -100,7 +104,10 @@ def _of_another(session: Session, name: str) -> Place:
     account = session.services.store.account_there(owner)
     if account is None:
         raise nothing()
-    known = account.tree.check(below or names.INBOX)
+    try:
+        known = account.tree.check(below or names.INBOX)
+    except StoreError:  # which names are reserved depends on the mailboxes that are there
+        raise nothing() from None
     if not known.isascii() and not account.exists(known):
         known = normalize("NFC", known)
     shown = session.shared_prefix + owner
@@ -172,8 +179,7 @@ def listed(session: Session) -> Sequence[MailboxInfo]:
     """
     account = session.user_account()
     infos = account.mailboxes()
-    limited = account.access.limited()
-    hidden = {name for name in limited if "l" not in account.access.rights(name, session.who)}
+    hidden = {name for name in account.access.limited() if not _visible_here(session, account, name, unknown=True)}
     shares = session.services.store.shares
     shared = shares.given_to(session.who) if shares is not None and session.shared_prefix else {}
     if not hidden and not shared:
@@ -192,10 +198,18 @@ def _visible(session: Session, owner: str, found: set[str]) -> list[str]:
     start = session.shared_prefix + owner
     try:
         there = {info.name for info in account.mailboxes() if info.selectable}
-        granted = sorted(n for n in found if n in there and "l" in account.access.rights(n, session.who))
-    except StoreError:  # an account that went away, or a list that cannot be read: nothing to be seen
+    except StoreError:  # an account that went away
         return []
+    granted = sorted(n for n in found & there if _visible_here(session, account, n, unknown=False))
     return [start if name == names.INBOX else start + names.SEPARATOR + name for name in granted]
+
+
+def _visible_here(session: Session, account: Account, name: str, *, unknown: bool) -> bool:
+    """Whether there is the right "l"; ``unknown`` when the list cannot be read, for LIST has to say the others."""
+    try:
+        return "l" in account.access.rights(name, session.who)
+    except StoreError:
+        return unknown
 
 
 def _tree(own: dict[str, MailboxInfo], seen: set[str], foreign: Sequence[str], session: Session) -> list[MailboxInfo]:

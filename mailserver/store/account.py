@@ -204,9 +204,9 @@ class Account:
                 self._make(level)
 
     def _make(self, name: str) -> None:
-        self.access.before_making(name)
+        found = self.access.before_making(name)
         self.tree.make(name)
-        self.access.made(name)
+        self.access.made(name, found)
 
     def delete(self, name: str) -> None:
         """Remove a mailbox with its messages; its children stay. StoreError NOT_FOUND, CANNOT, HAS_CHILDREN."""

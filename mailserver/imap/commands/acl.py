@@ -77,8 +77,8 @@ def _with(old: AccessList, identifier: Identifier, change: str, owner: str) -> A
     after = rights.modified(before, change)
     if is_owner:
         after |= {"a"}  # RFC 4314 section 2: "MAY force rights to always ... be granted to particular identifiers"
-    if written is None and not after and change[:1] == "-":
-        return old  # nothing to be taken away
+    if written is None and not after and change[:1] in ("+", "-"):
+        return old  # an entry of nothing would take away what others give, `anyone` for one
     if written is None and len(old.entries) >= _MOST:
         raise StoreError(Kind.LIMIT, "the access list is too long")
     return old.with_rights(identifier, after)

@@ -60,7 +60,7 @@ class _Entry:
         words = [] if self.info is None else _basic(self.info)
         if self.info is None:
             words.append("\\NonExistent")  # RFC 5258 section 3: implies \Noselect
-        elif not self.info.selectable:
+        elif not self.info.selectable and not self.info.level:
             words[words.index("\\Noselect")] = "\\NonExistent"
         if self.subscribed and ("SUBSCRIBED" in args.returns or "SUBSCRIBED" in args.select):
             words.insert(0, "\\Subscribed")

@@ -255,8 +255,7 @@ def status_line(session: Session, place: Place, items: tuple[str, ...]) -> bytes
     if "HIGHESTMODSEQ" in items:
         session.enable_condstore()
     values = b" ".join(b"%s %b" % (item.encode(), _value(session, mailbox, snapshot, item)) for item in items)
-    shown = mailbox.name if place.own else place.shown
-    return b"* STATUS " + session.encode_name(shown) + b" (" + values + b")\r\n"
+    return b"* STATUS " + session.encode_name(place.called(mailbox)) + b" (" + values + b")\r\n"
 
 
 def _value(session: Session, mailbox: Mailbox, snapshot: Snapshot, item: str) -> bytes:

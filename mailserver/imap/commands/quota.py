@@ -35,7 +35,7 @@ def getquotaroot(session: Session, args: GetQuotaRoot) -> Completion:
     mailbox = place.mailbox()
     limited = bool(session.user_account().quota.limits())
     root = b" " + string(ROOT) if limited else b""
-    session.write(b"* QUOTAROOT " + session.encode_name(mailbox.name) + root + b"\r\n")
+    session.write(b"* QUOTAROOT " + session.encode_name(place.called(mailbox)) + root + b"\r\n")
     if limited:
         session.write(_quota(session))
     return ok("GETQUOTAROOT completed")

@@ -12,6 +12,7 @@ from mailserver.app import PROTOCOLS, App, give_up_root
 from mailserver.config.schema import Settings
 from mailserver.net.tls import TlsError
 from mailserver.ops import log as logging
+from mailserver.ops import memory
 from mailserver.ops.cli.check_config import check_mailbox_path, check_users_file
 from mailserver.ops.cli.common import add_config, say, settings_of
 from mailserver.ops.cli.failure import Failure, port_failure
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve. Raises `Failure` if that is not possible."""
+    memory.share_heaps()
     settings = settings_of(arguments)
     logging.configure(settings.server.log_level, settings.server.log_format)
     app = _app(settings, [protocol for protocol in PROTOCOLS if getattr(arguments, protocol)] or list(PROTOCOLS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mailserver.ops.doctor.finding import Finding
-from mailserver.store.sharing.access import lists_of, not_understood
+from mailserver.store.sharing.access import lists_of, not_understood, unreadable
 from mailserver.store.sharing.shares import Shares
 from mailserver.store.tree.tree import Tree
 
@@ -17,6 +17,10 @@ def check(user: str, tree: Tree, shares: Shares | None, prefix: str) -> Iterator
     for name, line in not_understood(tree):
         text = f"{name}: its access list has a line that means nothing, so nobody but the owner has rights: {line[:80]}"
         yield Finding(user, "acl", text)
+    for name, cause in unreadable(tree):
+        yield Finding(
+            user, "acl", f"{name}: its access list cannot be read, so nobody reaches it but its owner: {cause}"
+        )
     lists = lists_of(tree)
     if not shares.is_as(user, lists):
         text = "another program wrote access lists: LIST does not show all mailboxes to those who may see them"

@@ -64,3 +64,4 @@ class MailboxInfo:
     subscribed: bool
     special_use: str = ""  # e.g. "\\Sent"
     inferiors: bool = True  # whether it has children or may get some
+    level: bool = False  # whether it is there and is no mailbox: a directory for others

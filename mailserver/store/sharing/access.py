@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.errors import Kind, StoreError, os_errors
 from mailserver.store.formats.maildir.syncing import make_directories, sync_path
 from mailserver.store.model.rights import ALL, NONE, Identifier, Rights, Who, granted
 from mailserver.store.sharing import aclfile
-from mailserver.store.sharing.aclfile import AccessList
+from mailserver.store.sharing.aclfile import AccessList, Line
 from mailserver.store.sharing.shares import Shares
 from mailserver.store.tree import names
 from mailserver.store.tree.layout import is_mbox
@@ -27,7 +28,10 @@ _log = logging.get("store")
 _LARGEST = 1 << 20
 _DOVECOTS_LIST = ("dovecot-acl-list", ".imap/dovecot-acl-list")  # a cache of Dovecot's, which makes it anew
 _complained: set[str] = set()
-_parsed = lru_cache(maxsize=1024)(aclfile.parse)
+_SHORT = 4096  # octets of a list that is remembered with many others: anybody may write long ones
+_short = lru_cache(maxsize=1024)(aclfile.parse)
+_long = lru_cache(maxsize=8)(aclfile.parse)
+_TOO_LONG = AccessList((Line("(more than 1 MB)", bad=True),))
 Change = Callable[[AccessList], AccessList]
 
 
@@ -133,18 +137,22 @@ class AccessLists:
 
     # -- what happens to mailboxes
 
-    def before_making(self, name: str) -> None:
-        """A mailbox of this name is going to be: nothing that is left of an earlier one may be its list."""
-        _remove(f"{self._tree.beside_mbox(name)}/{aclfile.NAME}")
-
     # RFC 4314 section 4: "it SHOULD inherit the ACL from the parent mailbox"
-    def made(self, name: str) -> None:
-        """A mailbox was made: it has its parent's list."""
-        for parent in names.parents(name)[-1:] if self._shares is not None else ():
-            found = self._read(parent)
-            if found is not None:
-                self._note({name: found.identifiers})
-                self._write(self._path(name), found)
+    def before_making(self, name: str) -> AccessList | None:
+        """A mailbox of this name is going to be: the list that it gets, its parent's. OSError.
+
+        Nothing that is left of an earlier one may be its list.
+        """
+        parents = names.parents(name)[-1:] if self._shares is not None else []
+        found = self._read(parents[0]) if parents else None
+        _remove(f"{self._tree.beside_mbox(name)}/{aclfile.NAME}")
+        return found
+
+    def made(self, name: str, found: AccessList | None) -> None:
+        """It was made."""
+        if found is not None:
+            self._note({name: found.identifiers})
+            self._write(self._path(name), found)
 
     def removed(self, name: str) -> None:
         """A mailbox is no more; the list of a Maildir went with it."""
@@ -185,29 +193,42 @@ class AccessLists:
 
 def not_understood(tree: Tree) -> list[tuple[str, str]]:
     """Mailboxes and a line of each one's list that means nothing. OSError."""
+    found = [(name, known) for name, known in _lists(tree) if isinstance(known, AccessList)]
+    return [(name, known.bad[0]) for name, known in found if known.bad]
+
+
+def unreadable(tree: Tree) -> list[tuple[str, str]]:
+    """Mailboxes whose lists cannot be read, and why. OSError."""
+    return [(name, str(error)) for name, error in _lists(tree) if isinstance(error, OSError)]
+
+
+def _lists(tree: Tree) -> Iterator[tuple[str, AccessList | OSError]]:
+    """The mailboxes that have one."""
     lists = AccessLists("", tree, None, sync=False)
-    found = [(name, lists._read(name)) for name in tree.names()]
-    return [(name, known.bad[0]) for name, known in found if known is not None and known.bad]
+    for name in tree.names():
+        try:
+            known = lists._read(name)
+        except OSError as error:
+            yield name, error
+            continue
+        if known is not None:
+            yield name, known
 
 
 def lists_of(tree: Tree) -> dict[str, list[Identifier]]:
     """Of whom the lists of an account speak, by mailbox. What cannot be read is left out."""
-    lists = AccessLists("", tree, None, sync=False)
-    found = {}
-    for name in tree.names():
-        with contextlib.suppress(OSError):
-            known = lists._read(name)
-            if known is not None and known.identifiers:
-                found[name] = known.identifiers
-    return found
+    found = {name: known.identifiers for name, known in _lists(tree) if isinstance(known, AccessList)}
+    return {name: identifiers for name, identifiers in found.items() if identifiers}
 
 
 def _load(path: str) -> AccessList | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as f:
-            return _parsed(f.read(_LARGEST))
+        octets = read_book(path, _LARGEST + 1)
     except FileNotFoundError:
         return None
+    if len(octets) > _LARGEST:
+        return _TOO_LONG
+    return (_short if len(octets) <= _SHORT else _long)(octets.decode("utf-8", "surrogateescape"))
 
 
 def _remove(path: str) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.counters import Counters
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir.syncing import sync_path
@@ -102,8 +103,7 @@ class Shares:
     def _read(self, tick: int) -> _Known | None:
         stamp = _stamp(self.path)
         try:
-            with open(self.path, encoding="utf-8", errors="surrogateescape") as f:
-                found = json.loads(f.read(_LARGEST))
+            found = json.loads(read_book(self.path, _LARGEST).decode("utf-8", "surrogateescape"))
             record = {
                 str(owner): {str(name): tuple(map(str, words)) for name, words in lists.items()}
                 for owner, lists in found.items()

@@ -161,6 +161,12 @@ _QUOTED = {"/": "^s", "^": "^^"}
 _LONGEST_LOCK = 200  # octets
 OWN = f".mailserver{DOT_LOCK}"  # where our own files lie, there
 _BOOKS = re.compile(r"dovecot|mailserver|courier|maildir|subscriptions|\.")  # files beside Maildirs begin so
+# Those of a Maildir, and those of an account, with what is written beside them on the way
+_OF_MAILDIR = re.compile(
+    r"(dovecot-(uidlist|keywords|acl)|dovecot\.index|maildirfolder|courierimap(uiddb|keywords)|courierpop3dsizelist)"
+    r"(\.|\Z)|mailserver\."
+)
+_OF_ACCOUNT = re.compile(r"(dovecot-(uidvalidity|acl-list)|subscriptions|maildirsize)(\.|\Z)|mailserver-|dovecot\.")
 DOVECOTS = ".imap"  # what Dovecot keeps beside mboxes, a directory for each in one of this name
 LAYOUTS: dict[str, Layout] = {"maildir++": MaildirPlusPlus(), "fs": Nested()}
 
@@ -182,6 +188,14 @@ def looks_like_mbox(path: str) -> bool:
 def is_book(file: str) -> bool:
     """Whether a file of this name beside a Maildir, or in the account's directory, is no mailbox."""
     return is_lock(file) or _BOOKS.match(file) is not None
+
+
+def is_needed(file: str, *, top: bool) -> bool:
+    """Whether a directory of this name beside a Maildir would stand where a book will be.
+
+    ``top``: in the account's directory.
+    """
+    return _OF_MAILDIR.match(file) is not None or (top and _OF_ACCOUNT.match(file) is not None)
 
 
 def is_lock(file: str) -> bool:

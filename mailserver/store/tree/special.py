@@ -10,9 +10,11 @@ import os
 from collections.abc import Mapping
 
 from mailserver.mail import mutf7
+from mailserver.store.books import read_book
 from mailserver.store.formats.maildir.syncing import sync_path
 
 NAME = "mailserver-special-use"
+_LARGEST = 1 << 20  # octets
 USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
 DEFAULTS: Mapping[str, str] = {  # made in a new account, in this order
     "Drafts": "\\Drafts",
@@ -26,8 +28,7 @@ DEFAULTS: Mapping[str, str] = {  # made in a new account, in this order
 def read(path: str) -> dict[str, str]:
     """Mailbox name -> attribute."""
     try:
-        with open(path, encoding="ascii", errors="replace") as f:
-            lines = f.read(1 << 20).splitlines()
+        lines = read_book(path, _LARGEST).decode("ascii", "replace").splitlines()
     except FileNotFoundError:
         return dict(DEFAULTS)
     found = {}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 
 from mailserver.mail import mutf7
+from mailserver.store.books import read_book
 from mailserver.store.formats.maildir.syncing import sync_path
 from mailserver.store.tree import names
 
 NAME = "subscriptions"
+_LARGEST = 1 << 24  # octets
 _HEADER = "V\t2\n\n"
 _ESCAPES = (("\x01", "\x011"), ("\t", "\x01t"), ("\n", "\x01n"), ("\r", "\x01r"))
 
@@ -20,8 +22,7 @@ _ESCAPES = (("\x01", "\x011"), ("\t", "\x01t"), ("\n", "\x01n"), ("\r", "\x01r")
 def read(path: str, separator: str = ".") -> list[str]:
     """The names in the order of the file, each once. ``separator``: of version 1."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as f:
-            text = f.read(1 << 24)
+        text = read_book(path, _LARGEST).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
     lines = text.split("\n")

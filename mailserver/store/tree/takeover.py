@@ -14,11 +14,13 @@ import os
 
 from mailserver.mail import mutf7
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir.courier import UIDDB
 from mailserver.store.tree import names, subscriptions
 
 SUBSCRIBED = "courierimapsubscribed"
+_LARGEST = 1 << 24  # octets
 _PREFIX = "INBOX."
 _log = logging.get("store")
 
@@ -66,8 +68,7 @@ def _level(stored: str) -> str:
 def read_subscribed(root: str) -> list[str]:
     """What ``courierimapsubscribed`` says, as names of ours; folders of other users are left out. OSError."""
     try:
-        with open(f"{root}/{SUBSCRIBED}", "rb") as f:
-            lines = os.fsdecode(f.read(1 << 24)).split("\n")
+        lines = os.fsdecode(read_book(f"{root}/{SUBSCRIBED}", _LARGEST)).split("\n")
     except FileNotFoundError:
         return []
     found = []

@@ -31,6 +31,7 @@ from mailserver.store.tree.layout import (
     is_foreign,
     is_lock,
     is_mbox,
+    is_needed,
 )
 
 LOCK_NAME = "mailserver-account.lock"  # of the tree of mailboxes
@@ -90,7 +91,7 @@ class Tree:
 
     def _possible(self, name: str) -> bool:
         if not self._layout.nested:
-            return not (self._mbox and is_lock(self._layout.directory(name)))
+            return not self._mbox or not (is_lock(self._layout.directory(name)) or self._would_hide_lists(name))
         if name == names.INBOX:
             return True
         if not self._own and not self._layout.possible(name):
@@ -104,6 +105,11 @@ class Tree:
             place = f"{place}/{level}"
         return True
 
+    def _would_hide_lists(self, name: str) -> bool:
+        """Whether a new mbox, this one or one above it, would stand where Dovecot's directory beside mboxes will be."""
+        first = name.split(names.SEPARATOR, 1)[0]
+        return self._layout.directory(first) == DOVECOTS and not (self.exists(first) or self.exists(name))
+
     def _may_stand(self, place: str, level: str) -> bool:
         """Not where the parts and the books of a Maildir are."""
         if self._own and not ((level in MAILDIR_PARTS or is_book(level)) and _is_maildir(place)):
@@ -111,13 +117,15 @@ class Tree:
         if level in MAILDIR_PARTS:
             return False
         there = f"{place}/{level}"
-        return not is_book(level) or os.path.isdir(there) or not (self._mbox or os.path.lexists(there))
+        if not is_book(level) or os.path.isdir(there):
+            return True
+        return not (self._mbox or is_needed(level, top=place == self.root) or os.path.lexists(there))
 
     def may_be_mbox(self, name: str) -> bool:
         """Whether a file of this name would be found as a mailbox."""
         place, _, level = self.path(name).rpartition("/")
         apart = not self._layout.nested or (self._own and not _is_maildir(place))
-        return name == names.INBOX or apart or not is_book(level)
+        return name == names.INBOX or (apart and level != DOVECOTS) or not is_book(level)
 
     def directory(self, name: str) -> str:
         """The mailbox's name in the index."""
@@ -247,7 +255,7 @@ class Tree:
     def remove(self, name: str, grave: str) -> None:
         """Move a mailbox to where nobody sees it; its children stay."""
         path = self.path(name)
-        if self._layout.nested and not is_mbox(path):
+        if self._holds_others(path):
             os.makedirs(grave, mode=0o700)
             mine = nested.parts(path)
             os.rename(f"{path}/cur", f"{grave}/cur")  # first: from here on it is no mailbox
@@ -262,6 +270,10 @@ class Tree:
         self._drop_use(name)
         self.changed()
 
+    def _holds_others(self, path: str) -> bool:
+        """Whether there is a Maildir with more in its directory: its children, or what lies beside mboxes."""
+        return (self._layout.nested or path == f"{self.root}/{DOVECOTS}") and not is_mbox(path)
+
     def remove_level(self, name: str) -> None:
         """Remove a directory without mailboxes. OSError when there is something else in it."""
         path = self.path(name)
@@ -272,7 +284,7 @@ class Tree:
     def move(self, old: str, new: str) -> None:
         """Rename one mailbox, without its children."""
         old_path, new_path = self.path(old), self.path(new)
-        if self._layout.nested and not is_mbox(old_path):
+        if self._holds_others(old_path) or (new_path == f"{self.root}/{DOVECOTS}" and os.path.isdir(new_path)):
             make_directories(new_path, sync=self._sync)
             for entry in [*nested.parts(old_path), "cur"]:  # ``cur`` last: it says that the mailbox is complete
                 os.rename(f"{old_path}/{entry}", f"{new_path}/{entry}")
@@ -408,7 +420,8 @@ class Tree:
     def _list(self, seen: _Seen) -> Sequence[MailboxInfo]:
         real = self._names(seen.walk.directories)
         real.add(names.INBOX)
-        every = real | self._names(seen.walk.levels)
+        levels = self._names(seen.walk.levels)
+        every = real | levels
         for name in list(every):
             every.update(names.parents(name))
         with_children = {parent for name in every for parent in names.parents(name)[-1:]}
@@ -425,6 +438,7 @@ class Tree:
                 name in subscribed,
                 seen.uses.get(name, ""),
                 name not in barren or name in with_children,
+                name in levels and name not in real,
             )
             for name in ordered
         ]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mailserver import ImapConfig, ImapServer
+from mailserver import ImapConfig, ImapServer, Services, Settings
+from mailserver.config.schema import AuthConfig, StorageConfig
 from mailserver.imap import view
 from tests.interop.wire import Wire
 
@@ -128,6 +129,41 @@ def test_a_list_edited_by_hand_is_obeyed_at_once(mail: Path, alice: Wire, bob: W
     assert b"[READ-WRITE]" in alice.completion
     assert b"[CORRUPTION]" in refused(alice, "SETACL Work bob lr")
     assert b"[CORRUPTION]" in refused(alice, "GETACL Work")
+
+
+def test_a_list_that_cannot_be_read_hides_no_other_mailbox(mail: Path, alice: Wire, bob: Wire) -> None:
+    for name in ("Work", "Play", "Mine"):
+        alice(f"CREATE {name}")
+        alice(f"SETACL {name} bob lr")
+    alice("SETACL Mine owner lr")
+    for name in ("Work", "Mine"):
+        (mail / "alice" / f".{name}" / "dovecot-acl").unlink()
+        (mail / "alice" / f".{name}" / "dovecot-acl").mkdir()
+    assert names(bob, 'LIST "" "Other*"') == ["Other Users/alice/Play"]
+    assert {"INBOX", "Mine", "Play", "Work"} <= set(names(alice))
+    assert b"[UNAVAILABLE]" in refused(alice, "SELECT Mine")
+
+
+def test_reserved_names_tell_nothing(tmp_path: Path) -> None:
+    """Among nested directories the books of a Maildir are no names, where there is one."""
+    users = tmp_path / "users"
+    users.write_text("alice:{PLAIN}secret\nbob:{PLAIN}secret\n")
+    storage = StorageConfig(mailbox_path=str(tmp_path / "mail"), durability="relaxed", layout="fs")
+    services = Services(Settings(storage=storage, auth=AuthConfig(users_file=str(users))))
+    with (
+        ImapServer(ImapConfig(host="127.0.0.1", port=0, ssl_port=-1), services) as server,
+        Wire(server.port, "alice", "secret") as alice,
+        Wire(server.port, "bob", "secret") as bob,
+    ):
+        alice("CREATE Secret")
+        for book in ("dovecot.mailbox.log", "maildirsize", "subscriptions", "courier"):
+            (tmp_path / "mail/alice/Secret" / book).touch()
+            there = ("alice/Secret/", "alice/Nothing/", "nobody/", "alice/")
+            for command in ("SELECT %", "STATUS % (MESSAGES)", "CREATE %", "RENAME % x", "RENAME Trash %"):
+                said = {refused(bob, command.replace("%", f'"Other Users/{name}{book}"')) for name in there}
+                assert len(said) == 1, (command, book, said)
+    services.authenticator.stop()
+    services.close()
 
 
 def test_names_in_all_scripts(server: ImapServer, bob: Wire) -> None:

@@ -204,3 +204,7 @@ def test_what_is_shared(config: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for part in ("cur", "new", "tmp"):
         (root / ".Other Users.x" / part).mkdir(parents=True)
     assert found(config, capsys, status=os.EX_DATAERR) == {"acl": False, "name": False}
+    (root / ".Work" / "dovecot-acl").write_text("user=bob lr\n")
+    assert found(config, capsys) == {"name": False}
+    (root / ".Trash" / "dovecot-acl").mkdir()  # what cannot be read stops none of the other checks
+    assert found(config, capsys, status=os.EX_DATAERR) == {"acl": False, "name": False}

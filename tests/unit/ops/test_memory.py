@@ -42,6 +42,33 @@ def test_what_threads_freed_is_given_back() -> None:
     assert int(done.stdout) > 4_000_000
 
 
+HEAPS = """
+import ctypes, threading
+from mailserver.ops import memory
+
+memory.share_heaps()
+barrier = threading.Barrier(20)
+
+def work():
+    kept = [bytearray(60_000) for _ in range(10)]
+    barrier.wait()
+
+threads = [threading.Thread(target=work) for _ in range(20)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+
+def test_threads_share_heaps() -> None:
+    done = subprocess.run([sys.executable, "-c", HEAPS], capture_output=True, text=True, timeout=60, check=True)
+    assert 1 <= done.stdout.count("<heap nr=") <= 2
+
+
 def test_a_process_that_did_not_grow_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     now = [1000.0]

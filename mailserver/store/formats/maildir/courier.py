@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mailserver.ops import log as logging
+from mailserver.store.books import read_book
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.maildir import filename, keywords, uidlist
 from mailserver.store.formats.maildir.folder import MaildirFolder
@@ -74,8 +75,7 @@ def read_keywords(folder: str) -> dict[str, tuple[str, ...]]:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb") as f:
-            return os.fsdecode(f.read(_MAX_FILE))
+        return os.fsdecode(read_book(path, _MAX_FILE))
     except FileNotFoundError:  # there never was one, or Courier has just tidied up
         return ""
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import re
 
+from mailserver.store.books import read_book
 from mailserver.store.formats.maildir.filename import KEYWORD_LETTERS
 from mailserver.store.formats.maildir.syncing import sync_file, sync_path
 
 NAME = "dovecot-keywords"
+_LARGEST = 1 << 20  # octets
 _LINE = re.compile(rb"^(\d{1,4}) ([^\s]+)$", re.M)
 
 
 def read(path: str) -> tuple[str, ...]:
     """The keywords in the order of their positions; a position without a line is an empty string."""
     try:
-        with open(path, "rb") as f:
-            data = f.read(1 << 20)
+        data = read_book(path, _LARGEST)
     except FileNotFoundError:
         return ()
     found = {int(m[1]): m[2].decode("utf-8", "replace") for m in _LINE.finditer(data)}

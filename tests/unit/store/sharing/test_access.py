@@ -132,6 +132,69 @@ def test_what_is_not_understood_gives_nothing_and_is_kept(store: Store, account:
     assert file.read_text() == "user=bob lr\nsomebody=else lr\n"
 
 
+def test_a_list_that_is_too_long_gives_nothing_and_is_kept(store: Store, account: Account) -> None:
+    account.create("Work")
+    share(account, "Work", "lr")
+    text = "user=bob lr\n" + f"# {'x' * 1000}\n" * 1100 + "-user=bob lr\n"
+    place(account, "Work").write_text(text)
+    assert rights(store, "Work") == NONE
+    with pytest.raises(StoreError) as error:
+        share(account, "Work", "lrs", Identifier(Rank.USER, "fred"))
+    assert error.value.kind is Kind.CORRUPT
+    assert place(account, "Work").read_text() == text
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(store: Store, account: Account) -> None:
+    account.create("Work")
+    share(account, "Work", "lr")
+    place(account, "Work").unlink()
+    os.mkfifo(place(account, "Work"))
+    assert rights(store, "Work") == NONE
+    assert rights(store, "Work", Who("alice")) == ALL
+
+
+def test_nothing_is_made_below_what_cannot_be_asked(account: Account) -> None:
+    account.create("Work")
+    share(account, "Work", "lr")
+    place(account, "Work").unlink()
+    place(account, "Work").mkdir()
+    with pytest.raises(StoreError) as error:
+        account.create("Work/Sub")
+    assert error.value.kind is Kind.TEMPORARY
+    assert not account.exists("Work/Sub")
+
+
+@pytest.mark.maildir
+def test_a_folder_where_the_lists_of_mboxes_are(store: Store, account: Account) -> None:
+    """In Maildir++ ``imap`` is ``.imap``, and beside mboxes that is Dovecot's."""
+    for name in ("imap", "Box"):
+        account.create(name)
+        put(account.mailbox(name))
+    account.convert("Box", "mbox")
+    share(account, "Box", "lr")
+    account.rename("imap", "other")
+    assert rights(store, "Box") == frozenset("lr")
+    account.rename("other", "imap")
+    assert len(account.mailbox("imap").rescan().messages) == 1
+    with pytest.raises(StoreError) as error:
+        account.convert("imap", "mbox")
+    assert error.value.kind is Kind.CANNOT
+    account.delete("imap")
+    assert not account.exists("imap")
+    assert rights(store, "Box") == frozenset("lr")
+
+
+@pytest.mark.mbox
+def test_no_mbox_where_the_lists_of_mboxes_will_be(account: Account) -> None:
+    for name in ("imap", "imap/Sub"):
+        with pytest.raises(StoreError) as error:
+            account.create(name)
+        assert error.value.kind is Kind.BAD_NAME
+    share(account, "INBOX", "lr")
+    (Path(account.root) / ".imap.Sub").touch()  # another program's, and it is in nobody's way
+    put(account.mailbox("imap/Sub"))
+
+
 def test_what_others_wrote_stays(account: Account) -> None:
     account.create("Work")
     share(account, "Work", "lr")

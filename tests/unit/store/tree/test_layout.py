@@ -39,6 +39,35 @@ def test_parts_of_a_maildir_are_no_names(nested: Account, name: str) -> None:
     assert error.value.kind is Kind.BAD_NAME
 
 
+_BOOKS = ["dovecot-acl", "dovecot-keywords", "dovecot-uidlist.lock", "dovecot.index.log", "mailserver.lock"]
+
+
+@pytest.mark.parametrize("name", [*_BOOKS, "courierimapkeywords", "maildirfolder"])
+def test_no_folder_stands_where_a_book_will_be(nested: Account, name: str) -> None:
+    nested.create("Work")
+    for above in ("", "Work/"):
+        with pytest.raises(StoreError) as error:
+            nested.create(above + name)
+        assert error.value.kind is Kind.BAD_NAME
+        with pytest.raises(StoreError):
+            nested.rename("Work", above + name)
+
+
+@pytest.mark.parametrize("name", ["maildirsize", "subscriptions.tmp", "mailserver-special", "dovecot-acl-list"])
+def test_some_are_only_in_the_directory_of_the_account(nested: Account, name: str) -> None:
+    nested.create(f"Work/{name}")
+    with pytest.raises(StoreError) as error:
+        nested.create(name)
+    assert error.value.kind is Kind.BAD_NAME
+
+
+@pytest.mark.parametrize("name", ["dovecot", "dovecot-users", "mailserver", "courier", "Work/subscriptions"])
+def test_folders_that_are_called_nearly_so(nested: Account, name: str) -> None:
+    nested.create(name)
+    put(nested.mailbox(name), keywords=("Later",))
+    assert len(nested.mailbox(name).rescan().messages) == 1
+
+
 def test_a_parent_is_deleted_and_its_child_stays(nested: Account) -> None:
     nested.create("Work/Sub")
     uid = put(nested.mailbox("Work/Sub"))
