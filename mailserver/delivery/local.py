@@ -102,6 +102,7 @@ class LocalDelivery:
         self._folder = INBOX
         self._raw: IO[bytes] | None = None  # a binary message as it came: what it becomes is known when it is whole
         self.header = b""  # as it was given to ``write``
+        self.keep = False  # the octets may be asked for though ``commit`` failed
 
     @property
     def recipients(self) -> list[Recipient]:
@@ -185,7 +186,7 @@ class LocalDelivery:
                         incoming.write(piece)
 
     def _place(self, user: str, incoming: Incoming, single: bool) -> None:
-        if single and self._inbox is not None:
+        if single and not self.keep and self._inbox is not None:
             self._target.together.append(self._inbox, incoming)
             self._incoming = None  # it has its name: nothing is left to remove
             return

@@ -247,6 +247,8 @@ class RoutedDelivery:
         """
         failed: dict[Recipient, Status] = {}
         for part in sorted(self._parts.values(), key=lambda part: isinstance(part, LocalDelivery)):
+            if isinstance(part, LocalDelivery):
+                part.keep = len(self._parts) > 1
             failed |= part.commit()
             if isinstance(part, LocalDelivery):
                 delivered = [recipient for recipient in part.recipients if recipient not in failed]

@@ -37,6 +37,7 @@ class Promised:
     boxes: set[tuple[str, str]] = field(default_factory=set)
     no_boxes: set[tuple[str, str]] = field(default_factory=set)
     subscribed: set[str] = field(default_factory=set)
+    unsubscribed: set[str] = field(default_factory=set)
     delivered: dict[tuple[str, bytes], int] = field(default_factory=dict)  # (user, octets) -> how often
     queued: set[bytes] = field(default_factory=set)
     rights: dict[tuple[str, str, str], str] = field(default_factory=dict)  # (owner, mailbox, who) -> letters
@@ -103,28 +104,36 @@ class Drive:
     # -- mailboxes
 
     def _mailboxes(self) -> None:
-        for box in (self.work, "Work/Deep", "Old"):
+        for box in (self.work, "Work/Deep", "Old", "Work/Old"):
             self._step("CREATE", lambda box=box: self._create(box))  # type: ignore[misc]
-        self._step("DELETE", self._delete)
+        self._step("CREATE for a use", lambda: self._create("Kept", " (USE (\\Flagged))"))
+        self._step("DELETE", lambda: self._delete("Old"))
+        self._step("DELETE below", lambda: self._delete("Work/Old"))
         self._step("SUBSCRIBE", self._subscribe)
+        self._step("UNSUBSCRIBE", self._unsubscribe)
 
-    def _create(self, box: str) -> None:
-        self.model.require(f"CREATE {box}")
+    def _create(self, box: str, more: str = "") -> None:
+        self.model.require(f"CREATE {box}{more}")
         self.now.boxes.add(("alice", box))
 
-    def _delete(self) -> None:
-        self.model.require("DELETE Old")
-        self.now.boxes.discard(("alice", "Old"))
-        self.now.no_boxes.add(("alice", "Old"))
+    def _delete(self, box: str) -> None:
+        self.model.require(f"DELETE {box}")
+        self.now.boxes.discard(("alice", box))
+        self.now.no_boxes.add(("alice", box))
 
     def _subscribe(self) -> None:
         self.model.require(f"SUBSCRIBE {self.work}")
         self.now.subscribed.add(self.work)
 
+    def _unsubscribe(self) -> None:
+        self.model.require("UNSUBSCRIBE Junk")
+        self.now.unsubscribed.add("Junk")
+
     def _renames(self) -> None:
         self._step("RENAME", lambda: self._rename("Work", "Place"))
         self._step("APPEND", lambda: self._append(self.work.replace("Work", "Place"), ""))
-        self._step("RENAME", lambda: self._rename("Place/Deep", "Flat"))
+        self._step("RENAME below", lambda: self._rename("Place/Deep", "Place/Deeper"))
+        self._step("RENAME", lambda: self._rename("Place/Deeper", "Flat"))
 
     def _rename(self, old: str, new: str) -> None:
         self.model.require("UNSELECT") if self.model.mailbox else None
@@ -159,6 +168,7 @@ class Drive:
             self._step("APPEND", lambda args=(box, flags, size): self._append(*args))  # type: ignore[misc]
         self._step("SELECT", lambda: self._select("INBOX"))
         self._step("APPEND", lambda: self._append("INBOX", ""))
+        self._step("MULTIAPPEND", self._append_two)
         self._step("COPY", lambda: self._copy(1, self.work))
         self._step("COPY", lambda: self._copy(2, "Work/Deep"))
         self._step("STORE", lambda: self._store(1, "\\Flagged"))
@@ -170,6 +180,9 @@ class Drive:
         self._step("MOVE", lambda: self._move(5, "Work/Deep"))
         self._step("SETACL", lambda: self._share(self.work, "lrs"))
         self._step("SETACL", lambda: self._share(self.work, "lr"))
+        if self.format != "mbox-fs":
+            self._step("CREATE an heir", lambda: self._inherit(self.work, "Work/Heir", "lr"))
+        self._step("DELETEACL", lambda: self._unshare(self.work))
         self._step("SETACL", lambda: self._share("INBOX", "l", self.marker))
         self._step("SETACL", lambda: self._share("INBOX", "lrswite", self.marker))
         self._step("COPY to another", lambda: self._copy(6, "INBOX", "dave"))
@@ -183,6 +196,13 @@ class Drive:
         self._stored(box, int(result.code.split(" ")[2]), octets, flags)
         self.now.dates[user, box, int(result.code.split(" ")[2])] = date
         self.now.validity[user, box] = int(result.code.split(" ")[1])
+
+    def _append_two(self) -> None:
+        both = self._octets(), self._octets(5000)
+        code = self.model.require(f"APPEND {self.work} {{}} (\\Seen) {{}}", *both).code.split(" ")
+        for uid, octets, flags in zip(numbers(code[2]), both, ("", "\\seen"), strict=True):
+            self._stored(self.work, uid, octets, flags)
+        self.now.validity["alice", self.work] = int(code[1])
 
     def _transferred(self, result: Result, key: Key, box: str, user: str) -> None:
         code = _code(result, "COPYUID")
@@ -211,6 +231,15 @@ class Drive:
         (model or self.model).require(f"SETACL {box} {other} {rights}")
         self.now.rights[owner, box, other] = rights
 
+    def _inherit(self, parent: str, box: str, rights: str) -> None:
+        self._create(box)
+        assert self.now.rights["alice", parent, "bob"] == rights
+        self.now.rights["alice", box, "bob"] = rights
+
+    def _unshare(self, box: str) -> None:
+        self.model.require(f"DELETEACL {box} bob")
+        self.now.rights["alice", box, "bob"] = ""
+
     def _replace(self, uid: int, box: str) -> None:
         octets = self._octets()
         result = self.model.require(f"UID REPLACE {uid} {box} (\\Seen) {{}}", octets)
@@ -232,7 +261,9 @@ class Drive:
 
     def _mail(self) -> None:
         for users, far in ((["carol"], False), (["carol", "bob"], False), ([], True), (["carol"], True)):
-            name = "queue" if far else "SMTP"
+            name = {(1, False): "SMTP", (2, False): "SMTP to two", (0, True): "queue", (1, True): "SMTP and queue"}[
+                len(users), far
+            ]
             self._step(name, lambda users=users, far=far: self._send(users, far=far))  # type: ignore[misc]
         self._step("LMTP", self._lmtp)
 

@@ -15,12 +15,13 @@ import smtplib
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from mailserver.delivery.queue.spool import Spool
 from mailserver.store.check import check_account
 from tests.concurrency.model import Model, message
 from tests.concurrency.wire import Closed
@@ -73,13 +74,13 @@ class Sick:
         (self.stored[user] if result.ok else self.refused).append(token)
         return "" if result.ok else result.code
 
-    def send(self, user: str) -> int:
+    def send(self, user: str, *others: str) -> int:
         """SMTP; the code of the reply to the message. The server keeps talking whatever it is."""
         token = new_token(user)
         with smtplib.SMTP("127.0.0.1", self.ports["smtp"], "client.example.net", timeout=60) as client:
             client.ehlo()
             assert client.mail("a@example.net")[0] == 250
-            code = client.rcpt(f"{user}@example.com")[0]
+            code = max(client.rcpt(address)[0] for address in (f"{user}@example.com", *others))
             if code == 250:
                 code = client.data(message(token, 3000))[0]
             client.rset()
@@ -128,7 +129,7 @@ def sick(tmp_path: Path, library: Path, format: str, workers: int, settings: dic
         mailbox_format=format,
         protocols=("imap", "pop3", "smtp", "lmtp"),
         environment={"LD_PRELOAD": str(library), "FAULTS": str(faults)},
-        settings={**receiving(tmp_path, "relay_host = '127.0.0.1:1'"), **settings},
+        settings={**receiving(tmp_path, "relay_host = '127.0.0.1:1'\nretry_first_seconds = 1"), **settings},
     )
     with program:
         yield Sick(program, faults)
@@ -179,6 +180,31 @@ def test_the_storage_of_one_user_is_ill(sick: Sick, calls: Sequence[str], error:
             assert sick.send("bob") == 250
         assert sick.logged(cause), sick.program.log.read_text()
         sick.heal()
+    sick.all_is_well()
+
+
+@pytest.mark.parametrize(("format", "where"), [("maildir", "new"), ("maildir", "dovecot-uidlist"), ("mbox", ".INBOX")])
+def test_what_was_stored_cannot_be_synced(sick: Sick, where: str) -> None:
+    """The octets are on the disk, but not their name and UID: who is told NO must not find the message there."""
+    with Model(sick.ports["imap"]) as alice, Model(sick.ports["imap"], user="bob") as bob:
+        assert sick.append("alice", alice) == ""
+        assert sick.send("alice") == 250
+        alice.require("SELECT INBOX")
+        sick.fail(("fsync",), errno.EIO, f"/mail/alice/{where}")
+        for _ in range(2):
+            assert sick.append("alice", alice) == "UNAVAILABLE"
+            assert sick.send("alice") // 100 == 4
+            assert alice.command("COPY 1 INBOX").status == "NO"
+            assert sick.append("bob", bob) == ""
+            assert sick.send("alice", "x@elsewhere.example") == 250
+        assert sick.logged("Input/output error"), sick.program.log.read_text()
+        assert not sick.logged("event=fault"), sick.program.log.read_text()
+        sick.heal()
+        with closing(Spool(str(sick.program.folder / "queue"), sync=False)) as spool:
+            deadline = time.monotonic() + 20
+            while any(one.recipient.user for queued in spool.all() for one in queued.waiting):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
     sick.all_is_well()
 
 

@@ -5,7 +5,9 @@ The table is that of docs/durability.md: what comes before the answer, stage aft
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,40 +25,67 @@ ARRIVES: Stages = [
     [rf"write \S+/{LIST}$"],
     [rf"fsync \S+/{PART}$", rf"fsync \S+/{LIST}$"],
 ]
+_UNFINISHED = re.compile(r"/tmp/|\.tmp$|\.part$")
 BOX = r"mail/\w+/\.[\w.]+"  # an mbox
 JOURNAL = r"mail/\w+/\.\.[\w.]+\.mailserver-journal"
 MBOX_ARRIVES: Stages = [[r"fsync \S+/tmp/\S+$"], [rf"pwrite64 {BOX}$"], [rf"fsync {BOX}$"]]
 MBOX_LEAVES: Stages = [
+    [rf"fsync {BOX}$"],
     [rf"fsync {JOURNAL}\.tmp$"],
     [rf"rename {JOURNAL}\.tmp {JOURNAL}$"],
     [r"fsync mail/\w+$"],
     [rf"pwrite64 {BOX}$"],
+    [rf"fsync {BOX}$"],
     [rf"ftruncate {BOX}$"],
     [rf"fsync {BOX}$"],
+    [rf"unlink {JOURNAL}$"],
+    [r"fsync mail/\w+$"],
 ]
+SUBSCRIBED: Stages = [
+    [r"fsync \S+/subscriptions\.tmp"],
+    [r"rename \S+/subscriptions\.tmp \S+"],
+    [r"fsync mail/alice$"],
+]
+LISTED: Stages = [
+    [r"fsync mail/\w+/\S*dovecot-acl\.tmp"],
+    [r"rename mail/\w+/\S*dovecot-acl\.tmp mail/\w+/\S*dovecot-acl$"],
+    [r"fsync mail/\w+"],
+]
+QUEUED: Stages = [
+    [r"fsync queue/messages/\w+\.part"],
+    [r"rename queue/messages/\w+\.part queue/messages/\w+$"],
+    [r"fsync queue/messages$"],
+    [r"pwrite64 queue/queue\.sqlite-wal"],
+    [r"f(data)?sync queue/queue\.sqlite-wal"],
+]
+DELETED: Stages = [[r"rename mail/alice/\.\S+ mail/alice/tmp/\S+"], [r"fsync mail/alice$"]]
+RENAMED: Stages = [[r"rename mail/alice/\.\S+ mail/alice/\.\S+"], [r"fsync mail/alice$"]]
 BOTH: dict[str, Stages] = {
     "CREATE": [[r"mkdir mail/alice/\.\S+|open mail/alice/\.\S+"], [r"fsync mail/alice$"]],
-    "DELETE": [[r"rename mail/alice/\.Old mail/alice/tmp/\S+"], [r"fsync mail/alice$"]],
-    "RENAME": [[r"rename mail/alice/\.\S+ mail/alice/\.\S+"], [r"fsync mail/alice$"]],
-    "SETACL": [
-        [r"fsync mail/\w+/\S*dovecot-acl\.tmp"],
-        [r"rename mail/\w+/\S*dovecot-acl\.tmp mail/\w+/\S*dovecot-acl$"],
-        [r"fsync mail/\w+"],
+    "CREATE an heir": LISTED,
+    "CREATE for a use": [
+        [r"fsync mail/alice/mailserver-special-use\.tmp"],
+        [r"rename mail/alice/mailserver-special-use\.tmp \S+"],
+        [r"fsync mail/alice$"],
     ],
-    "SUBSCRIBE": [[r"fsync \S+/subscriptions\.tmp"], [r"rename \S+/subscriptions\.tmp \S+"], [r"fsync mail/alice$"]],
-    "queue": [
-        [r"fsync queue/messages/\w+\.part"],
-        [r"rename queue/messages/\w+\.part queue/messages/\w+$"],
-        [r"fsync queue/messages$"],
-        [r"pwrite64 queue/queue\.sqlite-wal"],
-        [r"f(data)?sync queue/queue\.sqlite-wal"],
-    ],
+    "DELETE": DELETED,
+    "DELETE below": DELETED,
+    "RENAME": RENAMED,
+    "RENAME below": RENAMED,
+    "SETACL": LISTED,
+    "DELETEACL": [[r"unlink mail/alice/\S*dovecot-acl$"], [r"fsync mail/alice/\S+"]],  # of the only one in the list
+    "SUBSCRIBE": SUBSCRIBED,
+    "UNSUBSCRIBE": SUBSCRIBED,
+    "queue": QUEUED,
 }
 PROMISED: dict[str, dict[str, Stages]] = {
     "maildir": {
         **BOTH,
         "APPEND": ARRIVES,
+        "MULTIAPPEND": ARRIVES,
         "SMTP": ARRIVES,
+        "SMTP to two": [*ARRIVES, *ARRIVES[1:]],
+        "SMTP and queue": [*QUEUED, *ARRIVES],
         "LMTP": [*ARRIVES, *ARRIVES[1:]],
         "REPLACE": [*ARRIVES, [rf"unlink \S+/{PART}/\S+"]],
         "COPY": [
@@ -86,13 +115,16 @@ PROMISED: dict[str, dict[str, Stages]] = {
     "mbox": {
         **BOTH,
         "APPEND": MBOX_ARRIVES,
+        "MULTIAPPEND": MBOX_ARRIVES,
         "SMTP": MBOX_ARRIVES,
+        "SMTP to two": [*MBOX_ARRIVES, *MBOX_ARRIVES[1:]],
+        "SMTP and queue": [*QUEUED, *MBOX_ARRIVES],
         "LMTP": [*MBOX_ARRIVES, *MBOX_ARRIVES[1:]],
         "REPLACE": [*MBOX_ARRIVES, *MBOX_LEAVES],
-        "COPY": MBOX_ARRIVES[1:],
-        "MOVE": [*MBOX_ARRIVES[1:], *MBOX_LEAVES],
-        "COPY to another": MBOX_ARRIVES[1:],
-        "MOVE to another": [*MBOX_ARRIVES[1:], *MBOX_LEAVES],
+        "COPY": MBOX_ARRIVES,
+        "MOVE": [*MBOX_ARRIVES, *MBOX_LEAVES],
+        "COPY to another": MBOX_ARRIVES,
+        "MOVE to another": [*MBOX_ARRIVES, *MBOX_LEAVES],
         "STORE": [[rf"pwrite64 {BOX}$"]],
         "EXPUNGE": MBOX_LEAVES,
         "QUIT": MBOX_LEAVES,
@@ -120,6 +152,35 @@ def check(asked: Asked, stages: Stages, root: Path) -> None:
         place = max(found) + 1
 
 
+def check_replaced(steps: Iterable[Asked], root: Path) -> int:
+    """Whatever takes its name when it is complete was synced since it was last written, and its name is before the
+    answer. Returns how many did.
+    """
+    synced: set[str] = set()
+    names: dict[str, str] = {}  # directory -> what was named there and is not synced
+    count = 0
+    for asked in steps:
+        for place, call in enumerate(asked.calls):
+            if place == asked.answer:
+                assert not names, f"{asked.step.name}: not synced: {names}"
+            if not call.done or call.result < 0 or not call.paths:
+                continue
+            name, path = call.name.rstrip("0123456789").removesuffix("at"), call.paths[0].removeprefix(f"{root}/")
+            if name in ("write", "pwrite", "writev", "ftruncate"):
+                synced.discard(path)
+            elif name in ("fsync", "fdatasync"):
+                synced.add(path)
+                names.pop(path, None)
+            elif name in ("rename", "link") and _UNFINISHED.search(path):
+                new = call.paths[1].removeprefix(f"{root}/")
+                # an empty file beside dovecot-uidvalidity says the same by its name
+                known = path in synced or new.endswith("/dovecot-uidvalidity")
+                assert known, f"{asked.step.name}: {path} has its name, and was not synced"
+                names[os.path.dirname(new)] = new
+                count += 1
+    return count
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("format", ["maildir", "mbox"])
 def test_ok_means_on_disk(tmp_path: Path, format: str) -> None:
@@ -129,6 +190,7 @@ def test_ok_means_on_disk(tmp_path: Path, format: str) -> None:
     for asked in steps:
         if asked.step.name in promised:
             check(asked, promised[asked.step.name], tmp_path)
+    assert check_replaced(steps, tmp_path) > 10
 
 
 def test_a_call_too_late_is_seen() -> None:

@@ -86,7 +86,9 @@ def demand(folder: Path, promised: Promised, format: str) -> None:
                     found = account.access.rights(box, Who(who), look=True)
                     assert found == frozenset(letters), f"rights of {who} to {box} of {user}: {set(found)}"
             if user == "alice":
-                assert promised.subscribed <= set(account.subscriptions()), account.subscriptions()
+                subscribed = set(account.subscriptions())
+                assert promised.subscribed <= subscribed, subscribed
+                assert not promised.unsubscribed & subscribed, subscribed
     for user in users:
         assert check_account(str(folder / "mail" / user)) == []
     if promised.queued:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from mailserver.delivery.local import LocalTarget
 from mailserver.delivery.queue.reporter import Reporter
 from mailserver.delivery.queue.scheduler import Scheduler, Timing
 from mailserver.delivery.queue.spool import Spool
 from mailserver.delivery.queue.transfer import Outcome
 from mailserver.delivery.target import Delivery, Envelope, Recipient, Refused, Status
 from mailserver.mail.addrspec import Address
+from mailserver.store.store import Store
 
 OK = Status(250, "2.0.0", "taken")
 
@@ -94,6 +101,56 @@ def test_limits_and_fairness(tmp_path: Path) -> None:
         carrier.wait("odd.example", 2)  # what nobody foresaw is temporary
     finally:
         scheduler.stop()
+    assert spool.count() == 0
+    spool.close()
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    """Before anything is delivered."""
+    spool = Spool(str(tmp_path), sync=False)
+    left = Path(spool.file("left.part"))
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    _fill(spool, "a", "a@quick.example")
+    carrier, nobody = Carrier(), Nobody()
+    scheduler = Scheduler(spool, carrier, nobody, Reporter("mx", nobody), Timing())
+    scheduler.start()
+    try:
+        carrier.wait("quick.example", 1)
+        assert not left.exists()
+    finally:
+        scheduler.stop()
+    spool.close()
+
+
+def test_who_has_it_and_was_not_noted_gets_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the process is killed between the delivery and the note of it."""
+    spool = Spool(str(tmp_path), sync=False)
+    settle, settled, failures = spool.settle, threading.Event(), [True] * 2  # the second: when it is put off
+
+    def fails_at_first(*args: Any) -> bool:
+        if failures:
+            failures.pop()
+            raise sqlite3.OperationalError("killed")
+        done = settle(*args)
+        settled.set()
+        return done
+
+    monkeypatch.setattr(spool, "settle", fails_at_first)
+    with Store(str(tmp_path / "mail"), durability="relaxed") as store:
+        nobody, mailboxes = Nobody(), LocalTarget(lambda: store)
+        scheduler = Scheduler(spool, Carrier(), mailboxes, Reporter("mx", nobody), Timing(first=0.05))
+        scheduler.start()
+        try:
+            delivery = spool.start(Envelope("one", "a@far.example"))
+            delivery.recipient(Recipient("alice@here.example", "alice"))
+            delivery.write(b"Subject: once\r\n\r\n")
+            delivery.commit()
+            assert settled.wait(20)
+        finally:
+            scheduler.stop()
+        assert not failures
+        assert len(store.account("alice").inbox.rescan().messages) == 1
     assert spool.count() == 0
     spool.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,23 @@ def test_move_between_formats(both: tuple[Mailbox, Mailbox]) -> None:
     assert described(inbox) == known[:1]
     assert described(there) == known[1:]
     assert [m.uid for m in inbox.rescan().messages] == [3]
+
+
+def test_a_move_between_formats_is_on_the_disk_there_before_it_goes_here(
+    both: tuple[Mailbox, Mailbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, there = both
+    done: list[str] = []
+    for box, name in ((inbox, "remove"), (there, "sync")):
+        noted = functools.partial(_noted, done, name, getattr(box.files, name))
+        monkeypatch.setattr(box.files, name, noted)
+    inbox.move([1], there)
+    assert done[:2] == ["sync", "remove"]
+
+
+def _noted(done: list[str], name: str, call: Callable[..., Any], *args: Any, **kinds: Any) -> Any:
+    done.append(name)
+    return call(*args, **kinds)
 
 
 def test_two_processes_on_one_file(store: Store, inbox: Mailbox) -> None:

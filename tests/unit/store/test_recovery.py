@@ -17,6 +17,7 @@ from mailserver.store.mailbox import FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.model.message import Message
 from mailserver.store.store import Store
+from mailserver.store.tree import tidy
 from mailserver.store.tree.tidy import sweep
 from tests.unit.store.conftest import put
 
@@ -178,6 +179,40 @@ def test_abandoned_files_are_swept(inbox: Mailbox, account: Account, mail_root: 
     assert not old.exists()
     assert not grave.exists()
     assert not young.exists()
+
+
+def test_abandoned_files_go_when_an_account_is_opened(
+    account: Account, store: Store, mail_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = mail_root / "alice/tmp/1.half.host"
+    left.write_bytes(b"half")
+    store.close()
+    for hours in (35, 37):
+        later = time.time() + hours * 3600
+        with monkeypatch.context() as clock, Store(str(mail_root), durability="relaxed") as again:
+            clock.setattr(tidy.time, "time", lambda later=later: later)
+            again.account("alice")
+        assert left.exists() == (hours < 36)
+
+
+@pytest.mark.maildir
+def test_a_line_that_is_written_in_half(inbox: Mailbox, mail_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full in the midst of it: the message is refused, and the list is as before."""
+    put(inbox)
+    path = mail_root / "alice/dovecot-uidlist"
+    before, write = path.read_bytes(), os.write
+
+    def half(fd: int, data: bytes) -> int:
+        mine = os.path.samestat(os.fstat(fd), path.stat())
+        return write(fd, data[: len(data) // 2] if mine else data)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", half)
+        with pytest.raises(StoreError, match="full"):
+            put(inbox)
+    assert path.read_bytes() == before
+    assert [m.uid for m in inbox.rescan().messages] == [1]
+    assert put(inbox) == 2
 
 
 @pytest.mark.maildir

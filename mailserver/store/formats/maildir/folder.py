@@ -109,7 +109,11 @@ class MaildirFolder:
 
 
 class GroupSync:
-    """An fsync shared by all who ask while one runs: the next one covers everybody who came meanwhile."""
+    """An fsync shared by all who ask while one runs: the next one covers everybody who came meanwhile.
+
+    One that fails is the failure of all who wait then. The kernel says once that something could not be written, and
+    may have thrown it away: another fsync would succeed, and promise what is not on the disk.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -117,26 +121,36 @@ class GroupSync:
         self._begun = 0
         self._ended = 0
         self._running = False
+        self._failures = 0
+        self._failure = OSError()
 
     def sync(self) -> None:
-        """Return when an fsync that began after this call has ended. OSError from it is everybody's."""
+        """Return when an fsync that began after this call has ended. OSError from it or one that runs meanwhile."""
         with LANE.aside(), self._condition:
-            wanted = self._begun + 1
+            wanted, failures = self._begun + 1, self._failures
             while self._ended < wanted:
                 if not self._running:
                     self._run()
                 else:
                     self._condition.wait()
+                if self._failures != failures and self._ended < wanted:
+                    raise OSError(self._failure.errno, self._failure.strerror, self._path)
 
     def _run(self) -> None:
         self._running = True
         self._begun += 1
         mine = self._begun
         self._condition.release()
+        failure = None
         try:
             sync_path(self._path)
+        except OSError as error:
+            failure = error
         finally:
             self._condition.acquire()
             self._running = False
             self._condition.notify_all()
-        self._ended = mine
+        if failure is None:
+            self._ended = mine
+        else:
+            self._failures, self._failure = self._failures + 1, failure
