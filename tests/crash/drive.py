@@ -187,6 +187,9 @@ class Drive:
         self._step("SETACL", lambda: self._share("INBOX", "lrswite", self.marker))
         self._step("COPY to another", lambda: self._copy(6, "INBOX", "dave"))
         self._step("MOVE to another", lambda: self._move(6, "INBOX", "dave"))
+        self._step("APPEND", lambda: self._append(self.work, "(\\Deleted)"))
+        self._step("SELECT", lambda: self._select(self.work))
+        self._step("EXPUNGE the last", self._expunge_last)
 
     def _append(self, box: str, flags: str, size: int = 0, user: str = "alice") -> None:
         octets = self._octets(size)
@@ -256,6 +259,11 @@ class Drive:
         self._store(uid, "\\Deleted")
         self.model.require(f"UID EXPUNGE {uid}")
         self._dropped(("alice", "INBOX", uid), surely=False)
+
+    def _expunge_last(self) -> None:
+        key = max(key for key in self.now.there if key[:2] == ("alice", self.work))
+        self.model.require(f"UID EXPUNGE {key[2]}")
+        self._dropped(key, surely=self.format != "maildir")
 
     # -- mail that comes in
 

@@ -110,6 +110,7 @@ PROMISED: dict[str, dict[str, Stages]] = {
         ],
         "STORE": [[rf"rename \S+/{PART}/\S+ \S+/cur/\S+F\S*$"]],
         "EXPUNGE": [[rf"unlink \S+/{PART}/\S+"]],
+        "EXPUNGE the last": [[rf"unlink \S+/{PART}/\S+"]],
         "QUIT": [[rf"unlink mail/bob/{PART}/\S+"]],
     },
     "mbox": {
@@ -127,6 +128,7 @@ PROMISED: dict[str, dict[str, Stages]] = {
         "MOVE to another": [*MBOX_ARRIVES, *MBOX_LEAVES],
         "STORE": [[rf"pwrite64 {BOX}$"]],
         "EXPUNGE": MBOX_LEAVES,
+        "EXPUNGE the last": [[rf"ftruncate {BOX}$"], [rf"fsync {BOX}$"]],
         "QUIT": MBOX_LEAVES,
     },
 }
