@@ -60,7 +60,8 @@ is set back by a few hundred microseconds when it was young, so that no later ch
 
 Changes
 -------
-Fields that fit into the old ones' space within one page are written in place. Everything else goes through a journal
+Fields that fit into the old ones' space are written in place if all that differs lies in one sector of 512 octets, which
+a disk writes whole. Everything else goes through a journal
 (`journal`): a rewrite survives the death of the process at any step and a loss of power, and what another program
 appends to a file that is half rewritten is kept. Appending needs none: what a crash leaves is a torn message at the
 end, behind which the next one begins on a line of its own.

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from mailserver.store.formats.mbox import fromline, headers
 from mailserver.store.formats.mbox.entry import Base, Box, Entry, Marks
 from mailserver.store.formats.mbox.headers import Edit
-from mailserver.store.formats.mbox.journal import Patch, Piece
-
-_PAGE = 4096  # what memory and disks write whole: a process or machine that dies leaves it old or new
+from mailserver.store.formats.mbox.journal import SECTOR, Patch, Piece
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How edits are carried out: all ``direct``, or as ``patches`` by a journal, and then the file is cut."""
+    """How edits are carried out: all ``direct``, or as ``patches`` by a journal, and then the file is cut.
+
+    What lies in one sector is written directly: a process or machine that dies leaves it old or new.
+    """
 
     direct: Sequence[Edit]
     patches: Sequence[Patch]
@@ -28,12 +29,12 @@ class Plan:
 
 def plan(edits: Iterable[Edit], size: int) -> Plan:
     """Edits of a file of this size, which do not overlap, in order of their offsets."""
-    rest = sorted(edits, key=lambda edit: edit.start)
+    rest = sorted((edit for edit in edits if edit.new or edit.start < edit.end), key=lambda edit: edit.start)
     inside: list[Edit] = []
     while rest and len(rest[0].new) == rest[0].end - rest[0].start:
         inside.append(rest.pop(0))
     touched = [edit.start for edit in inside]
-    if not rest and all(edit.start // _PAGE == (edit.end - 1) // _PAGE for edit in inside):
+    if not rest and all(edit.start // SECTOR == (edit.end - 1) // SECTOR for edit in inside):
         return Plan(inside, (), None, size, touched)
     patches = [Patch(edit.start, edit.end - edit.start, (edit.new,)) for edit in inside]
     if not rest:
@@ -134,4 +135,14 @@ def _edit(fd: int, box: Box, entry: Entry, uid: int | None, marks: Marks, base: 
     new = edit.new
     if not header and os.pread(fd, 1, entry.header - 1) != b"\n":  # of the whole message only a From_ line was written
         new = (b"\r\n" if box.crlf else b"\n") + new
-    return Edit(entry.header + edit.start, entry.header + edit.end, new)
+    return _narrowed(header[edit.start : edit.end], Edit(entry.header + edit.start, entry.header + edit.end, new))
+
+
+def _narrowed(old: bytes, edit: Edit) -> Edit:
+    """Without what stays at both ends, if the length does: from ``Status: O`` to the end of its padding, say."""
+    new = edit.new
+    if len(old) != len(new):
+        return edit
+    before = len(os.path.commonprefix([old, new]))
+    behind = len(os.path.commonprefix([old[:before:-1], new[:before:-1]]))
+    return Edit(edit.start + before, edit.end - behind, new[before : len(new) - behind])

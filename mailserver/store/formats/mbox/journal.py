@@ -43,7 +43,7 @@ _PATCH = struct.Struct(">QQQ")
 _REST = struct.Struct(">I")
 _DIGEST = 32
 _BLOCK = 1 << 20
-_SECTOR = 512
+SECTOR = 512
 
 Piece = bytes | tuple[int, int]  # octets, or from where to where they stand in the mbox now
 
@@ -281,7 +281,7 @@ def _write_on(fd: int, data: bytes) -> None:
 def _sectors(start: int, end: int) -> Iterator[tuple[int, int]]:
     """The parts of a range that lie in one sector each."""
     while start < end:
-        stop = min(end, (start // _SECTOR + 1) * _SECTOR)
+        stop = min(end, (start // SECTOR + 1) * SECTOR)
         yield start, stop
         start = stop
 
