@@ -30,7 +30,7 @@ _COPY = 1 << 20
 _TRACE = 4096  # octets of what final delivery puts in front
 
 _STATUSES = {
-    Kind.NO_QUOTA: Status(552, "5.2.2", "Mailbox full"),
+    Kind.NO_QUOTA: Status(452, "4.2.2", "Mailbox full"),  # its owner may tidy up: the sender's server tries again
     Kind.TOO_BIG: Status(552, "5.3.4", "Message too big"),
     Kind.BAD_NAME: Status(550, "5.1.1", "No such user"),
     Kind.IN_USE: Status(450, "4.2.0", "Mailbox busy"),

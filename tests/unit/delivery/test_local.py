@@ -84,7 +84,7 @@ def test_other_file_system(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_statuses() -> None:
-    assert status_of(StoreError(Kind.NO_QUOTA)).enhanced == "5.2.2"
+    assert status_of(StoreError(Kind.NO_QUOTA)).enhanced == "4.2.2"
     assert all(status_of(StoreError(kind)).code >= 450 for kind in Kind)
     assert status_of(StoreError(Kind.CORRUPT)).temporary
 
