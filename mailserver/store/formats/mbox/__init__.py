@@ -60,11 +60,11 @@ is set back by a few hundred microseconds when it was young, so that no later ch
 
 Changes
 -------
-Fields that fit into the old ones' space are written in place if all that differs lies in one sector of 512 octets, which
-a disk writes whole. Everything else goes through a journal
-(`journal`): a rewrite survives the death of the process at any step and a loss of power, and what another program
-appends to a file that is half rewritten is kept. Appending needs none: what a crash leaves is a torn message at the
-end, behind which the next one begins on a line of its own.
+Fields that fit into the old ones' space are written in place if all that differs lies in one sector of 512 octets,
+which a disk writes whole. Everything else goes through a journal (`journal`): a rewrite survives the death of the
+process at any step and a loss of power, and what another program appends to a file that is half rewritten is kept.
+Appending needs none: what a crash leaves is a torn message at the end, behind which the next one begins on a line of
+its own.
 
 A Content-Length that is wrong is removed when we number a message: were it left, it could become right by chance when
 the file grows, and hide the messages in between.
