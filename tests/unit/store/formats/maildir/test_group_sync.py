@@ -80,15 +80,19 @@ class Group:
         assert self._seen.waiting.acquire(timeout=20)
         return asked
 
+    def sharing(self) -> list[Future[None]]:
+        """Two who came while the first fsync ran, which is done; theirs has begun."""
+        first = self.first()
+        others = [self.further(), self.further()]
+        self._disk.end()
+        first.result(20)
+        assert self._disk.begun.acquire(timeout=20)
+        return others
+
 
 def test_those_who_came_meanwhile_share_the_next(tmp_path: Path, disk: Disk, pool: ThreadPoolExecutor) -> None:
     """Not the one that runs: it may have begun before they wrote."""
-    group = Group(tmp_path, disk, pool)
-    first = group.first()
-    others = [group.further(), group.further()]
-    disk.end()
-    first.result(20)
-    assert disk.begun.acquire(timeout=20)
+    others = Group(tmp_path, disk, pool).sharing()
     assert not any(other.done() for other in others)
     disk.end()
     for other in others:
@@ -112,12 +116,7 @@ def test_what_fails_fails_for_all_who_wait(tmp_path: Path, disk: Disk, pool: Thr
 
 
 def test_a_shared_one_fails_for_all_who_share_it(tmp_path: Path, disk: Disk, pool: ThreadPoolExecutor) -> None:
-    group = Group(tmp_path, disk, pool)
-    first = group.first()
-    others = [group.further(), group.further()]
-    disk.end()
-    first.result(20)
-    assert disk.begun.acquire(timeout=20)
+    others = Group(tmp_path, disk, pool).sharing()
     disk.end(errno.EIO)
     disk.end()  # were there a third one, it would succeed
     for other in others:
