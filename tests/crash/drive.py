@@ -172,6 +172,7 @@ class Drive:
         self._step("COPY", lambda: self._copy(1, self.work))
         self._step("COPY", lambda: self._copy(2, "Work/Deep"))
         self._step("STORE", lambda: self._store(1, "\\Flagged"))
+        self._step("STORE of much", lambda: self._store(1, " ".join(f"{'long' * 5}{n}" for n in range(12))))
         self._step("MOVE", lambda: self._move(2, self.work))
         self._step("REPLACE", lambda: self._replace(1, "INBOX"))
         self._step("EXPUNGE", lambda: self._expunge(3))

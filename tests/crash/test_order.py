@@ -29,18 +29,17 @@ _UNFINISHED = re.compile(r"/tmp/|\.tmp$|\.part$")
 BOX = r"mail/\w+/\.[\w.]+"  # an mbox
 JOURNAL = r"mail/\w+/\.\.[\w.]+\.mailserver-journal"
 MBOX_ARRIVES: Stages = [[r"fsync \S+/tmp/\S+$"], [rf"pwrite64 {BOX}$"], [rf"fsync {BOX}$"]]
-MBOX_LEAVES: Stages = [
+JOURNALLED: Stages = [
     [rf"fsync {BOX}$"],
     [rf"fsync {JOURNAL}\.tmp$"],
     [rf"rename {JOURNAL}\.tmp {JOURNAL}$"],
     [r"fsync mail/\w+$"],
-    [rf"pwrite64 {BOX}$"],
-    [rf"fsync {BOX}$"],
-    [rf"ftruncate {BOX}$"],
-    [rf"fsync {BOX}$"],
-    [rf"unlink {JOURNAL}$"],
-    [r"fsync mail/\w+$"],
 ]
+COPIED: Stages = [[rf"pwrite64 {BOX}$"], [rf"fsync {BOX}$"]]
+RESIZED: Stages = [[rf"ftruncate {BOX}$"], [rf"fsync {BOX}$"]]
+DONE: Stages = [[rf"unlink {JOURNAL}$"], [r"fsync mail/\w+$"]]
+MBOX_LEAVES: Stages = [*JOURNALLED, *COPIED, *RESIZED, *DONE]
+MBOX_GROWS: Stages = [*JOURNALLED, *RESIZED, *COPIED, *DONE]  # ftruncate makes room first
 SUBSCRIBED: Stages = [
     [r"fsync \S+/subscriptions\.tmp"],
     [r"rename \S+/subscriptions\.tmp \S+"],
@@ -109,6 +108,12 @@ PROMISED: dict[str, dict[str, Stages]] = {
             [rf"fsync mail/dave/{PART}$", rf"fsync mail/dave/{LIST}$", rf"fsync mail/alice/{PART}$"],
         ],
         "STORE": [[rf"rename \S+/{PART}/\S+ \S+/cur/\S+F\S*$"]],
+        "STORE of much": [
+            [r"fsync mail/alice/dovecot-keywords\.tmp$"],
+            [r"rename mail/alice/dovecot-keywords\.tmp \S+$"],
+            [r"fsync mail/alice$"],
+            [rf"rename \S+/{PART}/\S+ \S+/cur/\S+$"],
+        ],
         "EXPUNGE": [[rf"unlink \S+/{PART}/\S+"]],
         "EXPUNGE the last": [[rf"unlink \S+/{PART}/\S+"]],
         "QUIT": [[rf"unlink mail/bob/{PART}/\S+"]],
@@ -127,8 +132,9 @@ PROMISED: dict[str, dict[str, Stages]] = {
         "COPY to another": MBOX_ARRIVES,
         "MOVE to another": [*MBOX_ARRIVES, *MBOX_LEAVES],
         "STORE": [[rf"pwrite64 {BOX}$"]],
+        "STORE of much": MBOX_GROWS,
         "EXPUNGE": MBOX_LEAVES,
-        "EXPUNGE the last": [[rf"ftruncate {BOX}$"], [rf"fsync {BOX}$"]],
+        "EXPUNGE the last": RESIZED,
         "QUIT": MBOX_LEAVES,
     },
 }
