@@ -28,6 +28,7 @@ _INBOXES = ("inbox", "mbox", ".inbox")
 _SUBFOLDERS = ".sbd"
 _MARGIN = 64  # octets at the beginning, within which empty lines may stand before the first message
 _MOST = 8  # files that are remembered: threads read several at a time
+_PATIENCE, _PAUSE = 30.0, 0.1  # seconds
 _COARSE_NS = 2_000_000_000  # so old must the time of a change be that a further one cannot have the same
 
 
@@ -133,10 +134,7 @@ class Boxes:
 
     def _read(self, path: str, fd: int) -> _Read:
         """Under a shared lock, which `_opened` gives back."""
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SourceError(f"{path}: another program is writing to it") from error
+        _share(path, fd)
         with self._lock:
             st, before = os.fstat(fd), self._known.pop(path, None)
             now = Fingerprint(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
@@ -150,6 +148,19 @@ class Boxes:
             for old in list(self._known)[:-_MOST]:
                 del self._known[old]
             return read
+
+
+def _share(path: str, fd: int) -> None:
+    """Take the shared lock; a delivery that is going on is waited for."""
+    ends = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() > ends:
+                raise SourceError(f"{path}: another program is writing to it") from error
+        time.sleep(_PAUSE)
 
 
 class _Read(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from mailserver.__main__ import main
 from mailserver.store.formats.mbox import scan
 from mailserver.store.store import Store
 from mailserver.transfer import engine
+from mailserver.transfer.sources import mbox
 
 FROM = b"From a@b Fri Mar 11 07:06:00 2011\n"
 
@@ -90,6 +93,39 @@ def test_an_mbox_that_grows_while_it_is_read(ground: Ground, tmp_path: Path, mon
         ground.bring("--from-mbox", str(path), "--jobs", "2")
     assert ground.octets() == [letter(n) for n in range(10)]
     assert ground.bring("--from-mbox", str(path))["INBOX"]["imported"] == 10
+
+
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as f:
+    fcntl.lockf(f, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_delivery_that_is_going_on_is_waited_for(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + letter(1) + b"\n")
+    waited: list[float] = []
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with monkeypatch.context() as patch:
+            patch.setattr(mbox, "_PATIENCE", 0.0)
+            ground.bring("--from-mbox", str(path), status=os.EX_UNAVAILABLE)
+        assert "another program is writing to it" in ground.errors
+
+        def release(seconds: float) -> None:
+            waited.append(seconds)
+            holder.communicate()
+
+        monkeypatch.setattr(mbox.time, "sleep", release)
+        assert ground.bring("--from-mbox", str(path))["INBOX"]["imported"] == 1
+    assert waited
 
 
 def test_what_lies_among_mboxes(ground: Ground, tmp_path: Path) -> None:
