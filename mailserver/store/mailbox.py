@@ -126,9 +126,9 @@ class Mailbox(Reader):
                 replace(s, keywords=keyword_set(" ".join(sorted(spelling[w] for w in s.keywords)))) for s in sources
             ]
         modseq = states.next_modseq(keeper.state.snapshot.highestmodseq)
-        added = self.files.place(sources, table, modseq, keep=keep)
-        snapshot = keeper.commit(added=added, keywords_known=table, modseq=modseq)
-        return snapshot, added
+        placed = self.files.place(sources, table, modseq, keep=keep)
+        snapshot = keeper.commit(added=placed.added, moved=placed.moved, keywords_known=table, modseq=modseq)
+        return snapshot, placed.added
 
     def _sync_or_undo(self, added: Sequence[Message]) -> None:
         """Make them durable, or take them away again: the client is told NO and will send them once more."""

@@ -66,6 +66,14 @@ class Rewritten:
     missed: list[int] = field(default_factory=list)  # UIDs not found where we knew them: another program was there
 
 
+@dataclass(slots=True)
+class Placed:
+    """What became of sources that the format was told to make messages of."""
+
+    added: list[Message]
+    moved: dict[int, str] = field(default_factory=dict)  # as in `Rewritten`: those that were there before
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A message, and the flags and keywords that it shall have."""
@@ -143,7 +151,7 @@ class Files(Protocol):
     def define_keywords(self, table: tuple[str, ...]) -> None:
         """Write down what the letters mean, before a message uses them."""
 
-    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
+    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> Placed:
         """Make messages of them, all or none; ``keep``: the sources stay where they are.
 
         StoreError CANNOT when a source asks for a UID below UIDNEXT.

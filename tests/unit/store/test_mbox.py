@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from mailserver.store.account import Account
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.mailbox import FlagOp, Mailbox
+from mailserver.store.formats.mbox.entry import Marks
+from mailserver.store.mailbox import Append, FlagOp, Mailbox
 from mailserver.store.model.flags import Flag
 from mailserver.store.store import Store
 from mailserver.store.tree.tidy import sweep
@@ -254,3 +256,42 @@ def test_two_processes_behind_a_message_that_a_crash_cut_short(inbox: Mailbox, m
             assert [m.uid for m in messages] == list(range(1, 9))
             assert mailbox.read(messages[-1]).startswith(b"Subject: m8\r\n")
             assert mailbox.read(messages[1]) == begun
+
+
+def test_keywords_for_which_the_base_has_no_room(inbox: Mailbox, mail_root: Path) -> None:
+    """Everything behind it stands elsewhere then: for us, and for whoever asks the index."""
+    with Store(str(mail_root), durability="relaxed", format="mbox") as second:
+        theirs = second.account("alice").inbox
+        messages = [b"Subject: m%d\r\n\r\n" % n + b"x" * 300 + b"\r\n" for n in range(1, 7)]
+        for message in messages[:5]:
+            put(inbox, message)
+        theirs.rescan()
+        with inbox.receive() as incoming:
+            incoming.write(messages[5])
+            inbox.append([Append(incoming, 0, frozenset(f"word{n}-{'y' * 30}" for n in range(12)))])
+        for mailbox, uid in ((theirs, 3), (inbox, 4)):
+            assert [mailbox.read(m) for m in mailbox.rescan().messages] == messages
+            mailbox.store_flags([uid], FlagOp.ADD, Flag.SEEN, ["more"])
+        for mailbox in (theirs, inbox):
+            assert [mailbox.read(m) for m in mailbox.rescan().messages] == messages
+            assert [m.uid for m in mailbox.rescan().messages if m.flags] == [3, 4]
+
+
+def test_what_is_not_what_it_was_believed_to_be(inbox: Mailbox) -> None:
+    """No header is written, and none removed, where another one stands."""
+    for _ in range(3):
+        put(inbox)
+    path = Path(inbox.files.path)
+    octets = path.read_bytes()
+    box = inbox.files._box  # type: ignore[attr-defined]
+    shifted = [e._replace(offset=e.offset + 1, header=e.header + 1, body=e.body + 1) for e in box.entries]
+    folder = inbox.files._folder  # type: ignore[attr-defined]
+    with folder.hold():
+        folder.load(box)
+        wrong = replace(box, entries=tuple(shifted))
+        folder._now(wrong)
+        for change in (lambda: folder.set_flags(wrong, {2: Marks(1)}), lambda: folder.expunge(wrong, {2})):
+            with pytest.raises(StoreError) as refused:
+                change()
+            assert refused.value.kind is Kind.TEMPORARY
+    assert path.read_bytes() == octets

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mailserver.ops import log as logging
 from mailserver.store.content import MessageFile
 from mailserver.store.errors import StoreError
-from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
+from mailserver.store.formats.contract import Fingerprint, Found, Placed, Rewritten, Wanted
 from mailserver.store.formats.maildir import courier, filename, keywords
 from mailserver.store.formats.maildir.compare import Difference, compare
 from mailserver.store.formats.maildir.folder import MaildirFolder
@@ -163,7 +163,7 @@ class MaildirFiles:
         """Write ``dovecot-keywords``; the 27th keyword and later ones have no letter and live in the index only."""
         keywords.write(self.folder.keywords_path, table, sync=self.folder.sync)
 
-    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
+    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> Placed:
         """Name the files, ``keep``: link them, and write their UIDs."""
         now, uids = int(time.time()), uids_for([s.uid for s in sources], self._listing.known.next_uid)
         added: list[Message] = []
@@ -179,7 +179,7 @@ class MaildirFiles:
             self._take_back(sources, added, keep)
             raise
         self._listing.forget_entries()
-        return added
+        return Placed(added)
 
     def _name(self, source: Source, table: tuple[str, ...], keep: bool) -> str:
         plain = not source.flags and not source.keywords

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mailserver.store.errors import Kind, StoreError
 from mailserver.store.formats.mbox import fromline, headers
 from mailserver.store.formats.mbox.entry import Base, Box, Entry, Marks
 from mailserver.store.formats.mbox.headers import Edit
@@ -94,6 +96,8 @@ def expunged(fd: int, box: Box, uids: Collection[int], host: str) -> list[Edit]:
     gone = [entry for entry in box.entries if entry.uid in uids]
     if not gone or box.base is None:
         return []
+    for entry in gone:
+        _head(fd, entry)
     base = box.base._replace(uidnext=box.uidnext)
     if len(gone) == len(box.entries) and box.pseudo is None:
         return [Edit(gone[0].offset, gone[-1].next, pseudo(base, host, crlf=box.crlf))]
@@ -129,13 +133,21 @@ def _base_edits(fd: int, box: Box, base: Base, others: Collection[int]) -> list[
 
 
 def _edit(fd: int, box: Box, entry: Entry, uid: int | None, marks: Marks, base: Base | None) -> Edit:
-    header = os.pread(fd, entry.body - entry.header, entry.header)
+    header = _head(fd, entry)[entry.header - entry.offset :]
     fields = headers.lines(marks, uid, base, entry.unique_id, pseudo=entry is box.pseudo)
     edit = headers.revised(header, fields, crlf=box.crlf, keep_length=not entry.misleading, roomy=base is not None)
     new = edit.new
     if not header and os.pread(fd, 1, entry.header - 1) != b"\n":  # of the whole message only a From_ line was written
         new = (b"\r\n" if box.crlf else b"\n") + new
     return _narrowed(header[edit.start : edit.end], Edit(entry.header + edit.start, entry.header + edit.end, new))
+
+
+def _head(fd: int, entry: Entry) -> bytes:
+    """From_ line and header; StoreError TEMPORARY when others stand there: what we know must not be written then."""
+    head = os.pread(fd, entry.body - entry.offset, entry.offset)
+    if zlib.crc32(head) != entry.check:
+        raise StoreError(Kind.TEMPORARY, "the mailbox is not what it was believed to be")
+    return head
 
 
 def _narrowed(old: bytes, edit: Edit) -> Edit:

@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from mailserver.store.content import Content
 from mailserver.store.errors import Kind, StoreError
-from mailserver.store.formats.contract import Fingerprint, Found, Rewritten, Wanted
+from mailserver.store.formats.contract import Fingerprint, Found, Placed, Rewritten, Wanted
 from mailserver.store.formats.maildir.incoming import Incoming
 from mailserver.store.formats.mbox import headers, place
 from mailserver.store.formats.mbox.addition import Addition
@@ -163,7 +163,7 @@ class MboxFiles:
     def define_keywords(self, table: tuple[str, ...]) -> None:
         """Nothing: they are written with the first message that has them."""
 
-    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> list[Message]:
+    def place(self, sources: Sequence[Source], table: tuple[str, ...], modseq: ModSeq, *, keep: bool) -> Placed:
         """Write them at the end, on the disk; then, unless ``keep``, the files that they were are removed."""
         box = self._load()
         assert box.base is not None, "examined first"
@@ -173,13 +173,15 @@ class MboxFiles:
                 Addition(opened.enter_context(s.open()), Marks(s.flags, s.keywords), s.date, s.uid, _unique_id(s))
                 for s in sources
             ]
-            self._box = self._folder.append(box, additions)
+            with self._believing():
+                self._box = after = self._folder.append(box, additions)
             if not keep:
                 for source in sources:
                     with contextlib.suppress(OSError):  # it is swept away one day
                         os.unlink(source.path)
-        added = self._box.entries[len(self._box.entries) - len(sources) :] if sources else ()
-        return [_message(entry, modseq, now) for entry in added]
+        first = len(after.entries) - len(sources)
+        added = [_message(entry, modseq, now) for entry in after.entries[first:]]
+        return Placed(added, _moved(box, after.entries[:first]))  # all others, when the base wanted more room
 
     def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
         """A message has its UID when it is in the file; but the file promises the UIDs before."""
@@ -236,11 +238,19 @@ class MboxFiles:
 
     def _rewrite(self, change: Callable[[Box], Box]) -> Rewritten:
         """Change the file; messages stand elsewhere afterwards."""
-        before = {entry.uid: entry for entry in self._load().entries}
-        with LANE.aside():
+        before = self._load()
+        with LANE.aside(), self._believing():
             self._box = after = change(self._loaded)
-        moved = {e.uid: place.dump(e) for e in after.entries if e.uid is not None and before.get(e.uid) != e}
-        return Rewritten(moved=moved)
+        return Rewritten(moved=_moved(before, after.entries))
+
+    @contextlib.contextmanager
+    def _believing(self) -> Iterator[None]:
+        """After an error the file is read again, whatever was believed of it."""
+        try:
+            yield
+        except StoreError:
+            self._box = self._said = None
+            raise
 
     @property
     def _loaded(self) -> Box:
@@ -283,6 +293,12 @@ class MboxFiles:
             raise
         m = message
         return Source(incoming.path, incoming.base, m.flags, m.keywords, m.internaldate, m.vsize, m.vsize, loose=True)
+
+
+def _moved(before: Box, entries: Iterable[Entry]) -> dict[int, str]:
+    """UID and place of those that stand elsewhere than before, or whose headers were written."""
+    known = {entry.uid: entry for entry in before.entries}
+    return {e.uid: place.dump(e) for e in entries if e.uid is not None and known.get(e.uid) != e}
 
 
 def _with(known: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
