@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.interop.screen import new_socket
 from tests.interop.serving import program, run
 
 
@@ -16,7 +17,7 @@ def in_tmux(home: Path, command: Sequence[str], seconds: float = 40) -> None:
     tmux, done = program("tmux"), home / "done"
     program(command[0])
     line = " ".join("'" + word + "'" for word in command) + f"; touch {done}"
-    server = [tmux, "-S", str(home / "t"), "-f", os.devnull]
+    server = [tmux, "-S", str(new_socket(home)), "-f", os.devnull]
     run([*server, "new-session", "-d", "-x", "100", "-y", "30", line], home, environment={"TERM": "xterm"})
     deadline = time.monotonic() + seconds
     while not done.exists() and time.monotonic() < deadline:
