@@ -181,7 +181,7 @@ class MboxFiles:
                         os.unlink(source.path)
         first = len(after.entries) - len(sources)
         added = [_message(entry, modseq, now) for entry in after.entries[first:]]
-        return Placed(added, _moved(box, after.entries[:first]))  # all others, when the base wanted more room
+        return Placed(added, _moved(zip(box.entries, after.entries, strict=False)))  # when the base wanted more room
 
     def enlist(self, promised: Mapping[str, tuple[int, str]], uidnext: int) -> None:
         """A message has its UID when it is in the file; but the file promises the UIDs before."""
@@ -241,7 +241,8 @@ class MboxFiles:
         before = self._load()
         with LANE.aside(), self._believing():
             self._box = after = change(self._loaded)
-        return Rewritten(moved=_moved(before, after.entries))
+        known = {entry.uid: entry for entry in before.entries}
+        return Rewritten(moved=_moved((known.get(entry.uid), entry) for entry in after.entries))
 
     @contextlib.contextmanager
     def _believing(self) -> Iterator[None]:
@@ -295,10 +296,13 @@ class MboxFiles:
         return Source(incoming.path, incoming.base, m.flags, m.keywords, m.internaldate, m.vsize, m.vsize, loose=True)
 
 
-def _moved(before: Box, entries: Iterable[Entry]) -> dict[int, str]:
-    """UID and place of those that stand elsewhere than before, or whose headers were written."""
-    known = {entry.uid: entry for entry in before.entries}
-    return {e.uid: place.dump(e) for e in entries if e.uid is not None and known.get(e.uid) != e}
+def _moved(pairs: Iterable[tuple[Entry | None, Entry]]) -> dict[int, str]:
+    """Of messages as they were and are: UID and place of those that stand elsewhere, or whose headers were written."""
+    return {
+        new.uid: place.dump(new)
+        for old, new in pairs
+        if new is not old and new.uid is not None and (old is None or old._replace(next=new.next) != new)
+    }
 
 
 def _with(known: tuple[str, ...], words: Sequence[str]) -> tuple[str, ...]:
