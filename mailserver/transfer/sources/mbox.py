@@ -6,7 +6,6 @@ UIDs and UIDVALIDITY come along where c-client, Dovecot or we have written them.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ from mailserver.mail import mutf7
 from mailserver.store.errors import StoreError
 from mailserver.store.formats.mbox import fromline, scan
 from mailserver.store.formats.mbox.entry import Box, Entry, Fingerprint
+from mailserver.store.formats.mbox.locking import STALE_SECONDS, MboxLock, Method
 from mailserver.store.formats.mbox.message import MboxMessage
 from mailserver.store.tree import names, subscriptions
 from mailserver.transfer import naming
@@ -28,7 +28,7 @@ _INBOXES = ("inbox", "mbox", ".inbox")
 _SUBFOLDERS = ".sbd"
 _MARGIN = 64  # octets at the beginning, within which empty lines may stand before the first message
 _MOST = 8  # files that are remembered: threads read several at a time
-_PATIENCE, _PAUSE = 30.0, 0.1  # seconds
+_PATIENCE = 30.0  # seconds
 _COARSE_NS = 2_000_000_000  # so old must the time of a change be that a further one cannot have the same
 
 
@@ -133,7 +133,7 @@ class Boxes:
                 raise SourceError(f"{path}: {error.text}") from error
 
     def _read(self, path: str, fd: int) -> _Read:
-        """Under a shared lock, which `_opened` gives back."""
+        """Under a shared lock, which belongs to this descriptor and ends with it."""
         _share(path, fd)
         with self._lock:
             st, before = os.fstat(fd), self._known.pop(path, None)
@@ -151,16 +151,12 @@ class Boxes:
 
 
 def _share(path: str, fd: int) -> None:
-    """Take the shared lock; a delivery that is going on is waited for."""
-    ends = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if time.monotonic() > ends:
-                raise SourceError(f"{path}: another program is writing to it") from error
-        time.sleep(_PAUSE)
+    """Take the shared lock, and nothing that leaves a trace; a delivery that is going on is waited for."""
+    lock = MboxLock(path, fd, (Method.FCNTL,), shared=True, stale=STALE_SECONDS)
+    try:
+        lock.take(time.monotonic() + _PATIENCE)
+    except StoreError as error:
+        raise SourceError(f"{path}: another program is writing to it") from error
 
 
 class _Read(NamedTuple):
